@@ -1,0 +1,1 @@
+"""Executes a CreateTrainingJob request on this machine, as the service would."""

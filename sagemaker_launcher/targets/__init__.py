@@ -1,0 +1,1 @@
+"""Where a request runs: on AWS, or on this machine."""
