@@ -39,7 +39,7 @@ class LauncherError(Exception):
         code: A stable word for programs (`--json`), such as `bucket_not_found`.
     """
 
-    exit_code = ExitCode.BUG
+    exit_code: int = ExitCode.BUG
     code = "error"
 
     def __init__(self, message: str, *, hint: str = "", code: str = "") -> None:
@@ -170,3 +170,19 @@ class EnvironmentProblemError(LauncherError):
 
     exit_code = ExitCode.ENVIRONMENT
     code = "environment"
+
+
+class CommandInterrupted(LauncherError):  # noqa: N818 - being interrupted is no error of anybody's
+    """A signal ended the command, and the message says what that leaves behind.
+
+    Args:
+        message: What goes on, what was kept and what was not done.
+        signal_number: The signal; the exit code is 128 + this number (130 for Ctrl-C, 143 for SIGTERM).
+        hint: How to come back or to stop what goes on.
+    """
+
+    code = "interrupted"
+
+    def __init__(self, message: str, *, signal_number: int, hint: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.exit_code = 128 + signal_number

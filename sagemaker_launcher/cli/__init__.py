@@ -1,1 +1,106 @@
-"""The command line: parse, one call, report."""
+"""The command line: parse, one call, report. Nothing but click is imported before a command is chosen."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Sequence
+
+import click
+
+from sagemaker_launcher import __version__
+from sagemaker_launcher.errors import ExitCode, LauncherError, UsageError
+from sagemaker_launcher.interrupts import Interrupted, raise_on_signals
+
+# Name, module and one line of help: `--help` must not import the commands.
+_COMMANDS = {
+    "launch": ("launching", "Start a job from a SageMaker config and its training config."),
+    "rerun": ("launching", "Start an archived experiment again."),
+    "check": ("looking", "Check both configs without AWS; changes nothing."),
+    "list": ("looking", "List archived experiments, newest first."),
+    "show": ("looking", "Show an archived experiment: configs, provenance, result."),
+}
+_EXIT_CODES = """\
+\b
+Exit codes:
+  0 done   1 bug   2 usage   3 config invalid   4 credentials   5 access denied
+  6 not found   7 name taken   8 quota or capacity   9 network or AWS unavailable
+  10 job failed   11 job stopped   12 job still running   13 archive tampered with
+  14 refused for safety   15 local environment   130 Ctrl-C   143 SIGTERM"""
+
+
+class LazyGroup(click.Group):
+    """A group whose commands are imported when they are called."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
+        if cmd_name not in _COMMANDS:
+            return None
+        module = importlib.import_module(f"sagemaker_launcher.cli.{_COMMANDS[cmd_name][0]}")
+        command: click.Command = module.COMMANDS[cmd_name]
+        return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args and args[0] not in _COMMANDS:
+            import difflib  # noqa: PLC0415 - only for a command that does not exist
+
+            near = difflib.get_close_matches(args[0], _COMMANDS, 1)
+            suggestion = f" Did you mean {near[0]}?" if near else ""
+            raise click.UsageError(f"No such command {args[0]!r}.{suggestion}", ctx)
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, text) in _COMMANDS.items()])
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]}, epilog=_EXIT_CODES)
+@click.version_option(__version__, message="%(version)s")
+def _launcher() -> None:
+    """Launch SageMaker training jobs from two YAML files, rehearse them here, and run them again."""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the command line and gives the exit code; the one place where errors become exit codes.
+
+    Args:
+        arguments: The words after the program's name; None: those of this process.
+    """
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    raise_on_signals()
+    try:
+        return int(_launcher.main(words, prog_name=program_name(), standalone_mode=False) or ExitCode.DONE)
+    except click.ClickException as error:
+        if "--json" in words:
+            return _fail(UsageError(error.format_message()), as_json=True)
+        error.show()
+        return error.exit_code
+    except LauncherError as error:
+        return _fail(error, as_json="--json" in words)
+    except Interrupted as interrupted:
+        click.echo("interrupted: nothing was started", err=True)
+        return 128 + interrupted.number
+    except BrokenPipeError:
+        from sagemaker_launcher import report  # noqa: PLC0415 - rich stays out of `--help`
+
+        report.silence_stdout()
+        return ExitCode.DONE
+
+
+def program_name() -> str:
+    """How users call this program, for commands that they can copy."""
+    return "run-sagemaker-job" if sys.argv[0].endswith("run-sagemaker-job") else "python run_sagemaker_job.py"
+
+
+def _fail(error: LauncherError, *, as_json: bool) -> int:
+    from sagemaker_launcher import report  # noqa: PLC0415 - rich stays out of `--help`
+
+    if as_json:
+        report.print_json(report.error_document(error))
+    else:
+        report.print_error(error)
+    return int(error.exit_code)

@@ -1,1 +1,33 @@
 """Where a request runs: on AWS, or on this machine."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from sagemaker_launcher.archive import Sealed
+from sagemaker_launcher.events import Events
+from sagemaker_launcher.job import Job
+from sagemaker_launcher.request import Request
+from sagemaker_launcher.result import JobResult
+
+
+@dataclass(frozen=True)
+class Started:
+    """A job that has been started: its ARN and when (ISO 8601, UTC)."""
+
+    job_arn: str
+    at: str
+
+
+class Target(Protocol):
+    """A place that runs requests. The word that users type for it is its key in the command line's table."""
+
+    def prepare(self, job: Job, request: Request, events: Events) -> None:
+        """Finds out all that can be known before anything is written. Raises a LauncherError when the job cannot run."""
+
+    def start(self, job: Job, request: Request, sealed: Sealed) -> Started:
+        """Starts the job of a sealed experiment, at most once."""
+
+    def follow(self, request: Request, events: Events) -> JobResult:
+        """Waits for the end of the job that was started, and tells what happens meanwhile."""

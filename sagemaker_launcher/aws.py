@@ -1,0 +1,180 @@
+"""The one place that makes AWS sessions and clients, and turns botocore's exceptions into ours."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import boto3
+from botocore import exceptions
+from botocore.config import Config
+
+from sagemaker_launcher import __version__
+from sagemaker_launcher.errors import (
+    AccessDeniedError,
+    CapacityError,
+    ConfigError,
+    ConflictError,
+    CredentialsError,
+    LauncherError,
+    NotFoundError,
+    Problem,
+    UnavailableError,
+)
+
+_CREDENTIAL_CODES = {
+    "ExpiredToken",
+    "ExpiredTokenException",
+    "InvalidAccessKeyId",
+    "InvalidClientTokenId",
+    "InvalidSignatureException",
+    "RequestTimeTooSkewed",
+    "SignatureDoesNotMatch",
+    "UnrecognizedClientException",
+}
+_DENIED_CODES = {"403", "AccessDenied", "AccessDeniedException", "AuthorizationError", "UnauthorizedOperation"}
+_MISSING_CODES = {"404", "NoSuchBucket", "NoSuchKey", "NotFound", "ResourceNotFound", "ResourceNotFoundException"}
+_BUSY_CODES = {
+    "InternalError",
+    "InternalFailure",
+    "RequestLimitExceeded",
+    "ServiceUnavailable",
+    "SlowDown",
+    "Throttling",
+    "ThrottlingException",
+    "TooManyRequestsException",
+}
+# Retries and time limits, so that a dead network is reported after seconds and not after minutes.
+_CLIENT_CONFIG = {
+    "retries": {"mode": "standard", "total_max_attempts": 5},
+    "connect_timeout": 5,
+    "read_timeout": 60,
+    "tcp_keepalive": True,
+    "max_pool_connections": 32,
+    "user_agent_extra": f"sagemaker-launcher/{__version__}",
+}
+
+
+@dataclass(frozen=True)
+class Identity:
+    """Who AWS says we are."""
+
+    account: str
+    arn: str
+
+
+class Aws:
+    """Sessions and clients of one region and profile.
+
+    Args:
+        region: The region; empty: what the environment or the profile says.
+        profile: The profile; empty: the usual credential chain.
+    """
+
+    def __init__(self, region: str = "", profile: str = "") -> None:
+        self._region = region
+        self._profile = profile
+
+    @cached_property
+    def session(self) -> Any:  # noqa: ANN401 - boto3 is untyped
+        """The boto3 session. Raises CredentialsError when there is no such profile."""
+        if not _on_ec2():
+            # Without credentials boto3 asks the EC2 metadata service many times and waits for each answer.
+            os.environ.setdefault("AWS_EC2_METADATA_DISABLED", "true")
+        with aws_errors("read the AWS profile"):
+            return boto3.Session(region_name=self._region or None, profile_name=self._profile or None)
+
+    def client(self, service: str) -> Any:  # noqa: ANN401 - boto3 is untyped
+        """A client with this tool's time limits and retries."""
+        region = self.session.region_name or ("us-east-1" if service == "s3" else None)
+        with aws_errors(f"make a client for {service}"):
+            return self.session.client(service, region_name=region, config=Config(**_CLIENT_CONFIG))
+
+    def single_attempt_client(self, service: str) -> Any:  # noqa: ANN401 - boto3 is untyped
+        """A client that never repeats a call, for calls that are not idempotent and whose answer is checked."""
+        config = {**_CLIENT_CONFIG, "retries": {"total_max_attempts": 1}}
+        return self.session.client(service, config=Config(**config))
+
+    @cached_property
+    def identity(self) -> Identity:
+        """Who we are, asked of STS once. Raises CredentialsError and the other errors of `aws_errors`."""
+        with aws_errors("ask AWS who you are"):
+            answer = self.client("sts").get_caller_identity()
+        return Identity(answer["Account"], answer["Arn"])
+
+
+def _on_ec2() -> bool:
+    """Whether this machine is an EC2 instance, whose metadata service may hold the credentials.
+
+    https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/identify_ec2_instances.html
+    """
+    try:
+        return "Amazon EC2" in Path("/sys/class/dmi/id/sys_vendor").read_text("ascii", "replace")
+    except OSError:
+        return False
+
+
+@contextmanager
+def aws_errors(action: str) -> Iterator[None]:
+    """Turns what botocore raises inside the block into this tool's errors.
+
+    Args:
+        action: What was being done, to complete "cannot ...".
+
+    Raises:
+        CredentialsError: No credentials, or wrong or expired ones.
+        AccessDeniedError: The credentials do not allow it.
+        NotFoundError: The bucket, object or resource does not exist.
+        CapacityError: A quota is used up.
+        ConflictError: The name is taken.
+        UnavailableError: No answer, or AWS is busy after all retries.
+        ConfigError: The service refuses the request's content.
+    """
+    try:
+        yield
+    except exceptions.ClientError as error:
+        raise _client_error(error, action) from error
+    except (exceptions.NoCredentialsError, exceptions.PartialCredentialsError, exceptions.ProfileNotFound) as error:
+        raise CredentialsError(f"cannot {action}: {error}", hint=_LOG_IN, code="no_credentials") from error
+    except (
+        exceptions.CredentialRetrievalError,
+        exceptions.SSOError,
+        exceptions.TokenRetrievalError,
+        exceptions.LoginError,
+    ) as error:
+        raise CredentialsError(f"cannot {action}: {error}", hint=_LOG_IN, code="login_needed") from error
+    except exceptions.NoRegionError as error:
+        problem = Problem("AWS.REGION", f"cannot {action}: no region is known")
+        raise ConfigError([problem], hint="set AWS.REGION in the config, or AWS_DEFAULT_REGION") from error
+    except (exceptions.HTTPClientError, exceptions.ResponseStreamingError) as error:
+        raise UnavailableError(f"cannot {action}: {error}", hint=_NETWORK) from error
+
+
+_LOG_IN = "log in, for example with `aws sso login` or `aws configure`, and check AWS.PROFILE in the config"
+_NETWORK = "check the network, the proxy (HTTPS_PROXY) and the certificates (AWS_CA_BUNDLE), then run the same again"
+
+
+def _client_error(error: exceptions.ClientError, action: str) -> LauncherError:
+    details = error.response.get("Error", {})
+    code, text = str(details.get("Code", "")), str(details.get("Message", ""))
+    message = f"cannot {action}: {code}: {text}"
+    if code in _CREDENTIAL_CODES:
+        return CredentialsError(message, hint=_LOG_IN, code="credentials_refused")
+    if code in _DENIED_CODES:
+        return AccessDeniedError(message, hint="ask the account's administrator for this permission")
+    if code == "NoSuchBucket":
+        return NotFoundError(message, hint="create the bucket, or correct its name", code="bucket_not_found")
+    if code in _MISSING_CODES:
+        return NotFoundError(message)
+    if code == "ResourceLimitExceeded":
+        return CapacityError(message, hint="ask for a higher quota in the Service Quotas console", code="quota")
+    if code == "ResourceInUse":
+        return ConflictError(message)
+    if code in _BUSY_CODES or error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0) >= 500:  # noqa: PLR2004
+        return UnavailableError(message, hint="AWS is busy; run the same again in a while")
+    return ConfigError([Problem(f"cannot {action}", f"{code}: {text}")], code="refused_by_aws")

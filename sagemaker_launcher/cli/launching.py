@@ -1,0 +1,225 @@
+"""Commands that start a job: launch, rerun."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from sagemaker_launcher import estimator
+from sagemaker_launcher import launch as story
+from sagemaker_launcher.archive import read_experiment
+from sagemaker_launcher.cli import program_name
+from sagemaker_launcher.cli.looking import rerun_command
+from sagemaker_launcher.cli.overrides import override_options, overrides_of
+from sagemaker_launcher.cli.places import ArchivePlace, Command, archive_options, json_option, s3_root_option
+from sagemaker_launcher.errors import UsageError
+from sagemaker_launcher.events import Events
+from sagemaker_launcher.naming import S3Uri
+from sagemaker_launcher.provenance import CheckoutReader
+from sagemaker_launcher.result import JobResult
+from sagemaker_launcher.storage import Storage, open_storage
+from sagemaker_launcher.targets import Target
+
+if TYPE_CHECKING:
+    from sagemaker_launcher.aws import Aws
+
+_TARGETS = ("aws", "process")
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """How a launch is carried out; the options that `launch` and `rerun` share."""
+
+    s3_root: Path | None
+    python: str
+    stop_grace: float
+    dry_run: bool
+    detach: bool
+    as_json: bool
+
+
+def _run_options(command: Command) -> Command:
+    for option in (
+        click.option("--dry-run", is_flag=True, help="Print the request; write and start nothing."),
+        click.option("--detach", is_flag=True, help="Do not wait for the job's end (on aws only)."),
+        click.option(
+            "--python",
+            envvar="SAGEMAKER_LAUNCHER_PYTHON",
+            default=sys.executable,
+            metavar="PROGRAM",
+            help="The Python that has the training code's packages (on process only).  [default: this one]",
+        ),
+        click.option(
+            "--stop-grace",
+            type=click.FloatRange(min=0),
+            default=120.0,
+            show_default=True,
+            metavar="SECONDS",
+            help="Between SIGTERM and SIGKILL (on process only).",
+        ),
+        json_option,
+    ):
+        command = option(command)
+    return command
+
+
+@click.command()
+@click.argument("config", type=click.Path(path_type=Path))
+@click.option("--on", "target", type=click.Choice(_TARGETS), default="aws", show_default=True, help="Where to run it.")
+@override_options
+@s3_root_option
+@_run_options
+def launch(
+    config: Path,
+    target: str,
+    settings: tuple[tuple[str, str], ...],
+    train: tuple[tuple[str, str], ...],
+    force_instance_type: bool,
+    **options: Any,  # noqa: ANN401 - click's values, typed by RunOptions
+) -> int:
+    """Start the job that a SageMaker CONFIG describes, archive it and follow it to its end."""
+    run = _Run(RunOptions(**options), target, config.parent if config.parent.is_dir() else Path())
+    plan = story.plan(
+        config,
+        overrides_of(settings, train),
+        target=target,
+        command=_command_line(),
+        allow_unknown_instance_type=force_instance_type,
+    )
+    return run.carry_out(plan)
+
+
+@click.command()
+@click.argument("experiment")
+@click.option("--on", "target", type=click.Choice(_TARGETS), help="Where to run it.  [default: where it ran]")
+@override_options
+@archive_options
+@_run_options
+def rerun(
+    experiment: str,
+    target: str | None,
+    settings: tuple[tuple[str, str], ...],
+    train: tuple[tuple[str, str], ...],
+    force_instance_type: bool,
+    archive: str | None,
+    config_path: Path | None,
+    **options: Any,  # noqa: ANN401 - click's values, typed by RunOptions
+) -> int:
+    """Start an archived EXPERIMENT (its S3 URI or job name) again, with the same configs unless told otherwise."""
+    run_options = RunOptions(**options)
+    place = ArchivePlace(run_options.s3_root, archive, config_path)
+    original = read_experiment(place.storage, place.find(experiment))
+    run = _Run(run_options, target or original.manifest.target, Path())
+    plan = story.plan_rerun(
+        original,
+        overrides_of(settings, train),
+        target=target or "",
+        command=_command_line(),
+        root=run.checkout_root(),
+        allow_unknown_instance_type=force_instance_type,
+    )
+    return run.carry_out(plan)
+
+
+class _Run:
+    """Carries a plan out and reports it. What takes time and needs no plan is begun when this is made.
+
+    Args:
+        options: How to carry it out.
+        target: Where the job is going to run.
+        folder: Where the git repository is looked for.
+    """
+
+    def __init__(self, options: RunOptions, target: str, folder: Path) -> None:
+        if options.detach and target != "aws":
+            raise UsageError(f"--detach: a job on {target} ends with this command")
+        if options.s3_root and target == "aws" and not options.dry_run:
+            raise UsageError("--s3-root stands in for S3, and a job on AWS needs S3 itself", hint="add --on process")
+        self._options = options
+        self._folder = folder
+        if not options.dry_run:
+            if target == "aws":
+                estimator.begin_import()
+            _ = self._checkout
+
+    @cached_property
+    def _checkout(self) -> CheckoutReader:
+        return CheckoutReader(self._folder)
+
+    def checkout_root(self) -> Path:
+        """The root of the git repository that the user stands in; without one, the current folder."""
+        checkout = self._checkout.read()
+        return checkout.root if checkout else Path.cwd()
+
+    def carry_out(self, plan: story.Plan) -> int:
+        """Dry run or launch, and the report. Gives the exit code."""
+        from sagemaker_launcher import report  # noqa: PLC0415 - a rehearsal has to reach its program soon
+
+        events = report.ConsoleEvents()
+        for warning in plan.configs.warnings:
+            events.note(warning)
+        differences = story.differences(plan, self._checkout) if plan.original else ()
+        if plan.original:
+            report.print_differences(differences)
+        if self._options.dry_run:
+            if self._options.as_json:
+                report.print_json(report.launch_document(plan, None, differences))
+            else:
+                report.print_plan(plan)
+            return 0
+        outcome = story.execute(plan, self._surroundings(plan, events), detach=self._options.detach)
+        if self._options.as_json:
+            report.print_json(report.launch_document(plan, outcome.result, differences))
+        else:
+            again = rerun_command(str(plan.experiment), self._options.s3_root)
+            report.print_result(plan, outcome.result, model=self._model_file(outcome.result), again=again)
+        return 0 if self._options.detach else int(outcome.result.command_exit_code)
+
+    def _surroundings(self, plan: story.Plan, events: Events) -> story.Surroundings:
+        root = self._options.s3_root
+        if root is not None:
+            storage = open_storage(root)
+            target: Target = self._process_target(plan, storage)
+            return story.Surroundings(target, storage, lambda: None, self._checkout, events)
+        from sagemaker_launcher.aws import Aws  # noqa: PLC0415 - boto3 only where AWS is meant
+        from sagemaker_launcher.s3_storage import S3Storage  # noqa: PLC0415
+
+        settings = plan.configs.sagemaker["AWS"]
+        aws = Aws(settings["REGION"], settings["PROFILE"])
+        target = _aws_target(aws) if plan.target == "aws" else self._process_target(plan, S3Storage(aws))
+        # The archive has to be ours. Data may well belong to others.
+        archive = S3Storage(aws, owner=lambda: aws.identity.account)
+        return story.Surroundings(target, archive, lambda: aws.identity, self._checkout, events)
+
+    def _process_target(self, plan: story.Plan, storage: Storage) -> Target:
+        from sagemaker_launcher.targets.process import ProcessOptions, ProcessTarget  # noqa: PLC0415
+
+        options = ProcessOptions(self._options.python, self._options.stop_grace)
+        return ProcessTarget(plan.configs.source, storage, options)
+
+    def _model_file(self, result: JobResult) -> str:
+        """Where the model lies on this machine, when a folder stands in for S3."""
+        uri, root = result.artifacts.get("model"), self._options.s3_root
+        if not uri or root is None:
+            return ""
+        model = S3Uri.parse(uri)
+        return str(root / model.bucket / model.key)
+
+
+def _aws_target(aws: Aws) -> Target:
+    from sagemaker_launcher.targets.aws import AwsTarget  # noqa: PLC0415 - needs boto3
+
+    return AwsTarget(aws)
+
+
+def _command_line() -> tuple[str, ...]:
+    """The command line to archive, as the user would type it again."""
+    return (*program_name().split(), *sys.argv[1:])
+
+
+COMMANDS = {"launch": launch, "rerun": rerun}

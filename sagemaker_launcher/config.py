@@ -1,0 +1,399 @@
+"""Reads both configs with their overrides, checks everything that can be known without AWS, and says all that is wrong."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import sys
+import traceback
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sagemaker_launcher import defaults, request_model, rules, strict_yaml
+from sagemaker_launcher.coercion import Anything, ListOf, Merged, Open, Override, Schema, Section, merge
+from sagemaker_launcher.errors import ConfigError, Problem
+from sagemaker_launcher.job import CONFIG_SHA256_VARIABLE, TRAINING_CONFIG_FILE, Job, build_job
+from sagemaker_launcher.naming import S3Uri
+from sagemaker_launcher.request import config_key, create_training_job_request
+
+_SCHEMA_FILE = "config.py"
+_CHANNEL_KEY_SUFFIX = "_CHANNEL"
+
+
+@dataclass(frozen=True)
+class Source:
+    """The training code on this machine.
+
+    Attributes:
+        folder: The folder that enters the image; None when the code is only in the image.
+        entry_point: The program in it, such as `main.py`.
+    """
+
+    folder: Path | None
+    entry_point: str
+
+
+@dataclass(frozen=True)
+class Text:
+    """What a person wrote, and where: for the secret scan, which names lines of the user's own files."""
+
+    name: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Configs:
+    """Both configs, merged and checked.
+
+    Attributes:
+        sagemaker: The SageMaker config as a frozen YACS node.
+        sagemaker_yaml: The same as it is archived: complete, and independent of the folder it was written in.
+        training_yaml: The training config as it is archived: the bytes that the job will read.
+        source: The training code.
+        texts: What people wrote: both files, as read.
+        overrides: What the command line changed.
+        warnings: What works but should be changed.
+        allow_unknown_instance_type: Whether instance types that botocore does not know may pass.
+    """
+
+    sagemaker: Mapping[str, Any]
+    sagemaker_yaml: bytes
+    training_yaml: bytes
+    source: Source
+    texts: tuple[Text, ...]
+    overrides: tuple[Override, ...]
+    warnings: tuple[str, ...]
+    allow_unknown_instance_type: bool
+
+    @property
+    def training_sha256(self) -> str:
+        """SHA-256 of the training config's bytes, in hex."""
+        return hashlib.sha256(self.training_yaml).hexdigest()
+
+    def job(self, name: str) -> Job:
+        """The job of this name, whose config channel points into its own folder of the archive."""
+        folder = S3Uri.parse(self.sagemaker["S3"]["CONFIGS"]) / self.sagemaker["EXPERIMENT_NAME"] / name
+        return build_job(
+            self.sagemaker,
+            name=name,
+            config_uri=str(folder / TRAINING_CONFIG_FILE),
+            config_sha256=self.training_sha256,
+        )
+
+
+def load(
+    path: Path, overrides: tuple[Override, ...] = (), *, allow_unknown_instance_type: bool = False
+) -> Configs:
+    """Reads a SageMaker config and the training config that it names.
+
+    Args:
+        path: The SageMaker config's YAML file.
+        overrides: `--set` and `--train`, in their order.
+        allow_unknown_instance_type: Let instance types pass that the installed botocore does not know.
+
+    Raises:
+        ConfigError: With every problem of both files and of the overrides.
+    """
+    problems: list[Problem] = []
+    merged = _read_sagemaker(path, overrides, problems)
+    values = merged.values
+    source = _source(path.parent, values, merged.places, problems)
+    training_path = path.parent / values["TRAINING_CONFIG"]
+    training_document = _read(training_path, problems)
+    schema = _training_schema(source.folder, problems)
+    if training_document is None:
+        # Unknown values are no reason to be silent about overrides, but without the file they cannot be judged.
+        raise ConfigError([*problems, *_job_problems(merged, allow_unknown_instance_type)])
+    train = tuple(override for override in overrides if override.option == "--train")
+    training = merge(schema or _schema_of_document(training_document), training_document, str(training_path), train)
+    problems += training.problems
+    problems += _job_problems(merged, allow_unknown_instance_type)
+    problems += _disagreements(values, training)
+    if problems:
+        raise ConfigError(problems)
+    archived = {**values, "TRAINING_CONFIG": TRAINING_CONFIG_FILE, "SOURCE": {**values["SOURCE"], "DIR": ""}}
+    return Configs(
+        sagemaker=defaults.frozen(values),
+        sagemaker_yaml=strict_yaml.dump(archived),
+        training_yaml=strict_yaml.dump(training.values),
+        source=source,
+        texts=tuple(Text(str(file), file.read_text("utf-8-sig")) for file in (path, training_path)),
+        overrides=overrides,
+        warnings=tuple(merged.warnings + training.warnings),
+        allow_unknown_instance_type=allow_unknown_instance_type,
+    )
+
+
+@dataclass(frozen=True)
+class ArchivedFile:
+    """A config's bytes as the archive holds them, and the URI to name in messages."""
+
+    uri: str
+    data: bytes
+
+
+def load_archived(
+    sagemaker: ArchivedFile,
+    training: ArchivedFile,
+    overrides: tuple[Override, ...],
+    source_folder: Path | None,
+    *,
+    allow_unknown_instance_type: bool = False,
+) -> Configs:
+    """Takes both configs of an archived experiment; what no override touches stays equal byte for byte.
+
+    Args:
+        sagemaker: The archived SageMaker config.
+        training: The archived training config; it is complete, so its own values are its schema.
+        overrides: `--set` and `--train`, in their order.
+        source_folder: The training code on this machine; None when there is none.
+        allow_unknown_instance_type: Let instance types pass that the installed botocore does not know.
+
+    Raises:
+        ConfigError: With every problem.
+    """
+    document = strict_yaml.parse(sagemaker.data, sagemaker.uri)
+    training_document = strict_yaml.parse(training.data, training.uri)
+    settings = tuple(override for override in overrides if override.option == "--set")
+    train = tuple(override for override in overrides if override.option == "--train")
+    merged = merge(sagemaker_schema(), document, sagemaker.uri, settings)
+    merged_training = merge(_schema_of_document(training_document), training_document, training.uri, train)
+    problems = merged.problems + merged_training.problems + _job_problems(merged, allow_unknown_instance_type)
+    source = _source(Path(), merged.values, merged.places, problems)
+    if problems:
+        raise ConfigError(problems)
+    archived = {**merged.values, "SOURCE": {**merged.values["SOURCE"], "DIR": ""}}
+    return Configs(
+        sagemaker=defaults.frozen(merged.values),
+        sagemaker_yaml=strict_yaml.dump(archived) if settings else sagemaker.data,
+        training_yaml=strict_yaml.dump(merged_training.values) if train else training.data,
+        source=source if source.folder else Source(source_folder, source.entry_point),
+        texts=(),
+        overrides=overrides,
+        warnings=tuple(merged.warnings),
+        allow_unknown_instance_type=allow_unknown_instance_type,
+    )
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where an archive is: its URI, and the region and profile to reach it with; empty when not given."""
+
+    archive: str
+    region: str
+    profile: str
+
+
+def read_place(path: Path) -> Place:
+    """What a SageMaker config says of its archive, whatever else may be wrong in it.
+
+    Raises:
+        ConfigError: The file cannot be read, or says something impossible of just this.
+    """
+    merged = merge(sagemaker_schema(), strict_yaml.read(path), str(path))
+    problems = [problem for problem in merged.problems if problem.key.startswith(("AWS", "S3.CONFIGS"))]
+    if problems:
+        raise ConfigError(problems)
+    return Place(merged.values["S3"]["CONFIGS"], merged.values["AWS"]["REGION"], merged.values["AWS"]["PROFILE"])
+
+
+def sagemaker_schema() -> Schema:
+    """The SageMaker config's schema, made of the YACS tree in `defaults`."""
+    root = _schema(defaults.get_cfg_defaults(), "")
+    return Schema(root, defaults.RENAMED)
+
+
+def _schema(node: Mapping[str, Any], path: str) -> Section:
+    members: dict[str, object] = {}
+    for key, value in node.items():
+        here = f"{path}.{key}" if path else key
+        if here in defaults.ELEMENTS:
+            element = defaults.ELEMENTS[here]
+            inner = _schema(element, f"{here}.*") if isinstance(element, Mapping) else element
+            members[key] = Open(inner, dict(value)) if isinstance(value, Mapping) else ListOf(inner, tuple(value))
+        else:
+            members[key] = _schema(value, here) if isinstance(value, Mapping) else value
+    return Section(members, defaults.SHORT_FORMS.get(path, ""))
+
+
+def _read(path: Path, problems: list[Problem]) -> strict_yaml.Mapping | None:
+    try:
+        return strict_yaml.read(path)
+    except ConfigError as error:
+        problems += error.problems
+        return None
+
+
+def _read_sagemaker(path: Path, overrides: tuple[Override, ...], problems: list[Problem]) -> Merged:
+    settings = tuple(override for override in overrides if override.option == "--set")
+    document = _read(path, problems)
+    if document is None:
+        # Go on with the defaults only to look at the training config, whose usual place is beside this file.
+        training = path.parent / TRAINING_CONFIG_FILE
+        if training.is_file():
+            _read(training, problems)
+        raise ConfigError(problems)
+    merged = merge(sagemaker_schema(), document, str(path), settings)
+    problems += merged.problems
+    version = merged.values["VERSION"]
+    if version != 1:
+        problems.append(
+            Problem(merged.places.get("VERSION", str(path)), f"version {version} is unknown", "VERSION", expected="1")
+        )
+    environment = merged.values["ESTIMATOR"]["ENVIRONMENT"]
+    if CONFIG_SHA256_VARIABLE in environment:
+        key = f"ESTIMATOR.ENVIRONMENT.{CONFIG_SHA256_VARIABLE}"
+        problems.append(Problem(merged.places[key], "is set by this tool for every job; remove it", key))
+    return merged
+
+
+def _source(
+    base: Path, values: Mapping[str, Any], places: Mapping[str, str], problems: list[Problem]
+) -> Source:
+    written, entry_point = values["SOURCE"]["DIR"], values["SOURCE"]["ENTRY_POINT"]
+    if not written:
+        return Source(None, entry_point)
+    folder = (base / written).resolve()
+    if not folder.is_dir():
+        where = places.get("SOURCE.DIR", "the default")
+        problems.append(
+            Problem(
+                where,
+                f"no such folder: {folder}",
+                "SOURCE.DIR",
+                expected='the folder with the training code, or "" when it is only in the image',
+            )
+        )
+        return Source(None, entry_point)
+    if not (folder / entry_point).is_file():
+        where = places.get("SOURCE.ENTRY_POINT", places.get("SOURCE.DIR", "the default"))
+        problems.append(Problem(where, f"no such file in {folder}", "SOURCE.ENTRY_POINT", entry_point))
+    return Source(folder, entry_point)
+
+
+def _training_schema(folder: Path | None, problems: list[Problem]) -> Schema | None:
+    """The training config's schema: the defaults that `config.py` beside the training code holds."""
+    if folder is None or not (folder / _SCHEMA_FILE).is_file():
+        return None
+    path = folder / _SCHEMA_FILE
+    try:
+        tree = _load_defaults(path)
+    except Exception as error:  # noqa: BLE001 - the user's own code can fail in any way, and none of them is our bug
+        line = max((frame.lineno or 0 for frame in traceback.extract_tb(error.__traceback__)
+                    if frame.filename == str(path)), default=0)
+        where = f"{path}:{line}" if line else str(path)
+        problems.append(Problem(where, f"cannot be loaded: {type(error).__name__}: {error}"))
+        return None
+    return Schema(_schema_of_defaults(tree))
+
+
+def _load_defaults(path: Path) -> Mapping[str, Any]:
+    spec = importlib.util.spec_from_file_location("_training_config_schema", path)
+    if spec is None or spec.loader is None:
+        raise ImportError(path)
+    module = importlib.util.module_from_spec(spec)
+    # It is the user's source folder, and nothing may appear in it.
+    unwanted, sys.dont_write_bytecode = sys.dont_write_bytecode, True
+    try:
+        spec.loader.exec_module(module)
+    finally:
+        sys.dont_write_bytecode = unwanted
+    tree = module.get_cfg_defaults()
+    if not isinstance(tree, Mapping):
+        raise TypeError(f"get_cfg_defaults() gave a {type(tree).__name__}, not a YACS node")
+    return tree
+
+
+def _schema_of_defaults(node: Mapping[str, Any]) -> Section:
+    return Section({key: _schema_of_default(value) for key, value in node.items()})
+
+
+def _schema_of_default(value: Any) -> object:  # noqa: ANN401 - a YACS value
+    if isinstance(value, Mapping):
+        if getattr(value, "is_new_allowed", bool)():
+            return Open(Anything(), dict(value))
+        return _schema_of_defaults(value)
+    if isinstance(value, (list, tuple)):
+        kinds = {type(item) for item in value}
+        scalar = len(kinds) == 1 and kinds <= {str, int, float, bool}
+        return ListOf(value[0] if scalar else Anything(), tuple(value))
+    return Anything() if value is None else value
+
+
+def _schema_of_document(document: strict_yaml.Mapping) -> Schema:
+    """A schema in which a document's own values are the defaults, for a config that has no other."""
+    values = strict_yaml.plain(document)
+    if not isinstance(values, dict):
+        raise TypeError(values)
+    return Schema(_schema_of_defaults(values))
+
+
+def _job_problems(merged: Merged, allow_unknown_instance_type: bool) -> list[Problem]:  # noqa: FBT001
+    """What is wrong with the job that the config describes, leaving out keys whose values are already known to be bad."""
+    bad = {problem.key for problem in merged.problems}
+    values = merged.values
+    found = [
+        Problem(merged.places.get(key, "missing"), violation.message, key, suggestion=violation.suggestion)
+        for violation in rules.s3_uri_violations("S3.CONFIGS", values["S3"]["CONFIGS"])
+        for key in [violation.key]
+    ]
+    job = build_job(values, name="a" * 63, config_uri="s3://bucket/training_config.yaml", config_sha256="0" * 64)
+    for violation in rules.violations(job):
+        found.append(
+            Problem(_place(merged, violation.key), violation.message, violation.key, suggestion=violation.suggestion)
+        )
+    ruled = {problem.key for problem in found}
+    request = create_training_job_request(job)
+    for problem in request_model.problems(request, allow_unknown_instance_type=allow_unknown_instance_type):
+        key = _config_key(problem.path, request)
+        if not any(key == other or key.startswith(f"{other}.") for other in ruled):
+            found.append(
+                Problem(_place(merged, key), problem.message, key, problem.value, problem.expected, problem.suggestion)
+            )
+    return [problem for problem in found if problem.key not in bad]
+
+
+def _config_key(path: str, request: Mapping[str, Any]) -> str:
+    """The config key behind a path of the request; channels go by name in the config and by number in the request."""
+    if path.startswith("InputDataConfig["):
+        number = int(path.removeprefix("InputDataConfig[").partition("]")[0])
+        return f"CHANNELS.{request['InputDataConfig'][number]['ChannelName']}"
+    head, bracket, _ = path.partition("[")
+    key = config_key(head)
+    if not bracket and path.startswith(("HyperParameters.", "Environment.")):
+        return f"{key}.{path.partition('.')[2]}"
+    return key
+
+
+def _place(merged: Merged, key: str) -> str:
+    """Where a key was given; the nearest section above it when it was not."""
+    while key:
+        if key in merged.places:
+            return merged.places[key]
+        key = key.rpartition(".")[0]
+    return "SageMaker config"
+
+
+def _disagreements(values: Mapping[str, Any], training: Merged) -> list[Problem]:
+    """A training key that ends in `_CHANNEL` names an input channel, so the SageMaker config has to have it."""
+    found = []
+    for key, value in _leaves(training.values, ""):
+        if key.endswith(_CHANNEL_KEY_SUFFIX) and isinstance(value, str) and value not in values["CHANNELS"]:
+            where = training.places.get(key, "the default")
+            channels = ", ".join(values["CHANNELS"]) or "none"
+            found.append(
+                Problem(where, "the SageMaker config has no such channel", key, value, f"one of CHANNELS: {channels}")
+            )
+    return found
+
+
+def _leaves(values: Mapping[str, Any], prefix: str) -> list[tuple[str, Any]]:
+    found: list[tuple[str, Any]] = []
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            found += _leaves(value, f"{prefix}{key}.")
+        else:
+            found.append((f"{prefix}{key}", value))
+    return found

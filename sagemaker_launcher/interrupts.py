@@ -1,0 +1,62 @@
+"""Ctrl-C, SIGTERM and SIGHUP as exceptions, and a shield for the few moments that must not be cut in two."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+from sagemaker_launcher.result import JobResult
+
+_PAUSE_VARIABLE = "SAGEMAKER_LAUNCHER_TEST_PAUSE_AT"
+_SIGNALS = [signal.SIGINT, signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else [])]
+
+
+class Interrupted(BaseException):  # noqa: N818 - like KeyboardInterrupt it is not an error
+    """A signal asked this process to end; not an Exception, so that nothing takes it for a failure.
+
+    Attributes:
+        number: The signal.
+        result: How the job ended, when the signal ended a job that ran on this machine.
+    """
+
+    def __init__(self, number: int, result: JobResult | None = None) -> None:
+        super().__init__(number)
+        self.number = number
+        self.result = result
+
+
+def raise_on_signals() -> None:
+    """From now on SIGINT, SIGTERM and SIGHUP raise Interrupted in the main thread."""
+    for number in _SIGNALS:
+        signal.signal(number, _raise)
+
+
+def _raise(number: int, _: FrameType | None) -> None:
+    raise Interrupted(number)
+
+
+@contextmanager
+def shielded() -> Iterator[None]:
+    """Holds signals back until the block has ended: a job that has been asked for must also be recorded."""
+    held: list[int] = []
+    previous = {number: signal.signal(number, lambda number, _: held.append(number)) for number in _SIGNALS}
+    try:
+        yield
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+    if held:
+        raise Interrupted(held[0])
+
+
+def pause_point(phase: str) -> None:
+    """Lets a test stop this process at a named moment, to send it a real signal there; does nothing otherwise."""
+    if os.environ.get(_PAUSE_VARIABLE) == phase:
+        sys.stderr.write(f"paused at {phase}\n")
+        sys.stderr.flush()
+        time.sleep(60)

@@ -1,0 +1,365 @@
+"""The story of a launch: plan, then execute.
+
+`plan` and `plan_rerun` read and check everything that this machine knows, and write nothing: their outcome is what
+`--dry-run` prints. `execute` then goes on, one line per step: ask the target whether it can, gather who launches what,
+reserve the name in the archive, write the files, seal them, start the job, record that, follow the job, record how it
+ended. The order makes each crash readable from what exists (see `archive`), and costs a handful of small S3 requests one
+after the other before the job starts.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from sagemaker_launcher import config, secret_scan, strict_yaml
+from sagemaker_launcher.archive import (
+    PATCH,
+    REQUEST,
+    SAGEMAKER_CONFIG,
+    TRAINING_CONFIG,
+    Archive,
+    Experiment,
+    Sealed,
+    seals,
+)
+from sagemaker_launcher.coercion import Override
+from sagemaker_launcher.config import ArchivedFile, Configs
+from sagemaker_launcher.differences import Difference, code_differences, config_differences
+from sagemaker_launcher.errors import CommandInterrupted, LauncherError
+from sagemaker_launcher.events import Events
+from sagemaker_launcher.interrupts import Interrupted, pause_point, shielded
+from sagemaker_launcher.job import Job
+from sagemaker_launcher.manifest import Intent, Launch, Manifest, to_bytes
+from sagemaker_launcher.naming import ImageUri, S3Uri, job_name
+from sagemaker_launcher.provenance import Checkout, CheckoutReader, author, source_state, versions
+from sagemaker_launcher.request import Request, create_training_job_request
+from sagemaker_launcher.result import IN_PROGRESS, JobResult
+from sagemaker_launcher.storage import Storage, sha256
+from sagemaker_launcher.targets import Target
+
+if TYPE_CHECKING:
+    from sagemaker_launcher.aws import Identity
+
+_PACKAGES = ("sagemaker", "boto3", "botocore", "yacs")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A launch that has been checked and not begun.
+
+    Attributes:
+        configs: Both configs.
+        job: The job.
+        request: Its CreateTrainingJob request.
+        target: Where it is going to run, as users type it.
+        command: The command line.
+        original: The experiment that this one repeats.
+        allowed_secrets: Places that look like secrets and were declared harmless.
+    """
+
+    configs: Configs
+    job: Job
+    request: Request
+    target: str
+    command: tuple[str, ...]
+    original: Experiment | None
+    allowed_secrets: tuple[str, ...]
+
+    @property
+    def archive_root(self) -> S3Uri:
+        """The archive that the experiment goes to."""
+        return S3Uri.parse(self.configs.sagemaker["S3"]["CONFIGS"])
+
+    @property
+    def experiment(self) -> S3Uri:
+        """The experiment's folder."""
+        return (self.archive_root / self.job.experiment_name / self.job.name).folder
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A launch that has been made: what was planned, and how the job stands."""
+
+    plan: Plan
+    result: JobResult
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """What a launch works with.
+
+    Attributes:
+        target: What runs the job.
+        storage: Where the archive is.
+        identity: Gives who AWS says we are, once the target is prepared; None where AWS has no part in it.
+        checkout: The reader of the git repository, already at work.
+        events: Who is told.
+    """
+
+    target: Target
+    storage: Storage
+    identity: Callable[[], Identity | None]
+    checkout: CheckoutReader
+    events: Events
+
+
+def plan(
+    path: Path,
+    overrides: tuple[Override, ...],
+    *,
+    target: str,
+    command: tuple[str, ...],
+    allow_unknown_instance_type: bool = False,
+) -> Plan:
+    """Reads and checks a SageMaker config and its training config.
+
+    Raises:
+        ConfigError: With everything wrong in both files and the overrides.
+        UnsafeError: A secret would end up in the archive.
+    """
+    configs = config.load(path, overrides, allow_unknown_instance_type=allow_unknown_instance_type)
+    return _plan(configs, target, command, None)
+
+
+def plan_rerun(
+    original: Experiment,
+    overrides: tuple[Override, ...],
+    *,
+    target: str,
+    command: tuple[str, ...],
+    root: Path,
+    allow_unknown_instance_type: bool = False,
+) -> Plan:
+    """Makes a new launch of an archived experiment.
+
+    Args:
+        original: The experiment.
+        overrides: What is to be different.
+        target: Where it is going to run; empty: where the original ran.
+        command: The command line.
+        root: The folder below which the training code is looked for, where the original had it.
+        allow_unknown_instance_type: Let instance types pass that the installed botocore does not know.
+
+    Raises:
+        ConfigError: With everything wrong.
+        UnsafeError: A secret would end up in the archive.
+    """
+    configs = config.load_archived(
+        *(ArchivedFile(str(original.folder / name), original.files[name]) for name in (SAGEMAKER_CONFIG, TRAINING_CONFIG)),
+        overrides,
+        _source_folder(original, root),
+        allow_unknown_instance_type=allow_unknown_instance_type,
+    )
+    return _plan(configs, target or original.manifest.target, command, original)
+
+
+def execute(plan: Plan, surroundings: Surroundings, *, detach: bool = False) -> Outcome:
+    """Carries a plan out.
+
+    Args:
+        plan: What to do.
+        surroundings: What to do it with.
+        detach: Come back as soon as the job has started.
+
+    Raises:
+        CommandInterrupted: By a signal; the message says what was left and what goes on.
+        LauncherError: Anything else that a user can understand.
+    """
+    target, events, progress = surroundings.target, surroundings.events, _Progress()
+    archive = Archive(surroundings.storage, plan.archive_root)
+    with _explaining_interrupts(plan, progress):
+        pause_point("planned")
+        target.prepare(plan.job, plan.request, events)
+        manifest, files = _documents(plan, surroundings)
+        pause_point("prepared")
+        folder = archive.reserve(_intent(plan, manifest))
+        progress.stage = _Stage.RESERVED
+        pause_point("reserved")
+        sealed = archive.seal(folder, files, manifest)
+        progress.stage = _Stage.SEALED
+        pause_point("sealed")
+        with shielded():
+            started = target.start(plan.job, plan.request, sealed)
+            progress.stage = _Stage.STARTED
+            pause_point("started")
+            _record(archive, sealed, Launch(started.job_arn, started.at, sealed.manifest_sha256), events)
+        events.phase("Started", f"{plan.job.name}, archived at {folder}")
+        pause_point("recorded")
+        if detach:
+            return Outcome(plan, JobResult(IN_PROGRESS, "Starting"))
+        result = _follow(plan, target, archive, folder, events)
+    return Outcome(plan, result)
+
+
+def differences(plan: Plan, checkout: CheckoutReader) -> tuple[Difference, ...]:
+    """What is not as it was in the experiment that a plan repeats."""
+    if plan.original is None:
+        return ()
+    before, configs = plan.original, plan.configs
+    files = {SAGEMAKER_CONFIG: configs.sagemaker_yaml, TRAINING_CONFIG: configs.training_yaml}
+    found: list[Difference] = []
+    for area, name in (("sagemaker config", SAGEMAKER_CONFIG), ("training config", TRAINING_CONFIG)):
+        old, new = (_tree(data, name) for data in (before.files[name], files[name]))
+        found += config_differences(area, old, new)
+    now = _manifest(plan, checkout.read(), {}, None, ())
+    return (*found, *code_differences(before.manifest, now))
+
+
+def _plan(configs: Configs, target: str, command: tuple[str, ...], original: Experiment | None) -> Plan:
+    allowed = _refuse_secrets(configs)
+    name = job_name(configs.sagemaker["EXPERIMENT_NAME"], datetime.now(timezone.utc), secrets.token_hex(3))
+    job = configs.job(name)
+    return Plan(configs, job, create_training_job_request(job), target, command, original, allowed)
+
+
+def _refuse_secrets(configs: Configs) -> tuple[str, ...]:
+    """Refuses secrets in what people wrote; gives the places that were declared harmless."""
+    scans = [secret_scan.scan_text(text.text, text.name) for text in configs.texts]
+    for option in ("--set", "--train"):
+        pairs = [(override.key, override.value) for override in configs.overrides if override.option == option]
+        scans.append(secret_scan.scan_values(pairs, option))
+    secret_scan.refuse(scans)
+    return tuple(str(finding) for scan in scans for finding in scan.allowed)
+
+
+def _source_folder(original: Experiment, root: Path) -> Path | None:
+    """The training code on this machine; the archive's word for the place is taken only below `root`."""
+    source = original.manifest.source
+    if source is None:
+        return None
+    folder = (root / source.path).resolve()
+    inside = not Path(source.path).is_absolute() and folder.is_relative_to(root.resolve())
+    return folder if inside and folder.is_dir() else None
+
+
+class _Stage(Enum):
+    """How far `execute` has come, and what an interruption there leaves."""
+
+    PLANNED = "nothing was written and nothing was started"
+    RESERVED = "the upload was interrupted and nothing was started; `list` shows the experiment as interrupted"
+    SEALED = "the experiment is archived and the job was not started"
+    STARTED = "the job was archived and not carried out"
+
+
+@dataclass
+class _Progress:
+    stage: _Stage = _Stage.PLANNED
+
+
+@contextmanager
+def _explaining_interrupts(plan: Plan, progress: _Progress) -> Iterator[None]:
+    try:
+        yield
+    except Interrupted as interrupted:
+        stage, hint = progress.stage, ""
+        message = f"interrupted: {stage.value}"
+        if interrupted.result is not None:
+            message = f"interrupted: the job was stopped, and what it left is saved; archived at {plan.experiment}"
+        elif stage is _Stage.SEALED:
+            hint = f"start it with: rerun {plan.experiment}"
+        elif stage is _Stage.STARTED and plan.target == "aws":
+            from sagemaker_launcher import jobs  # noqa: PLC0415 - boto3 stays out of rehearsals
+
+            message = f"detached: the job {plan.job.name} goes on, and is billed"
+            hint = f"look: {jobs.watch_command(plan.job.name)}\nstop: {jobs.stop_command(plan.job.name)}"
+        raise CommandInterrupted(message, signal_number=interrupted.number, hint=hint) from None
+
+
+def _documents(plan: Plan, surroundings: Surroundings) -> tuple[Manifest, dict[str, bytes]]:
+    """The manifest and the files of a new experiment. Raises UnsafeError for a secret in the uncommitted changes."""
+    checkout = surroundings.checkout.read()
+    files = {
+        SAGEMAKER_CONFIG: plan.configs.sagemaker_yaml,
+        TRAINING_CONFIG: plan.configs.training_yaml,
+        REQUEST: to_bytes(plan.request),
+    }
+    allowed: tuple[str, ...] = ()
+    if checkout and checkout.patch:
+        scan = secret_scan.scan_patch(checkout.patch, PATCH)
+        secret_scan.refuse([scan])
+        allowed = tuple(str(finding) for finding in scan.allowed)
+        files[PATCH] = checkout.patch.encode()
+    return _manifest(plan, checkout, files, surroundings.identity(), allowed), files
+
+
+def _manifest(
+    plan: Plan,
+    checkout: Checkout | None,
+    files: Mapping[str, bytes],
+    identity: Identity | None,
+    allowed: tuple[str, ...],
+) -> Manifest:
+    folder = plan.configs.source.folder
+    return Manifest(
+        job_name=plan.job.name,
+        experiment_name=plan.job.experiment_name,
+        target=plan.target,
+        created_at=_now(),
+        author=author(identity.arn if identity else ""),
+        command=plan.command,
+        versions=versions(*_PACKAGES),
+        account=identity.account if identity else "",
+        region=plan.job.region,
+        image_uri=plan.job.image.uri,
+        image_digest=ImageUri.parse(plan.job.image.uri).digest,
+        files=seals(files),
+        git=checkout.state if checkout else None,
+        source=source_state(folder, checkout) if folder else None,
+        rerun_of=str(plan.original.folder) if plan.original else "",
+        allowed_secrets=plan.allowed_secrets + allowed,
+    )
+
+
+def _intent(plan: Plan, manifest: Manifest) -> Intent:
+    return Intent(
+        job_name=manifest.job_name,
+        experiment_name=manifest.experiment_name,
+        target=manifest.target,
+        created_at=manifest.created_at,
+        author=manifest.author,
+        request_sha256=sha256(to_bytes(plan.request)),
+    )
+
+
+def _record(archive: Archive, sealed: Sealed, launch: Launch, events: Events) -> None:
+    try:
+        archive.record_launch(sealed.folder, launch)
+    except LauncherError as error:
+        # The job runs and costs money: losing sight of it now would be worse than an incomplete record.
+        events.note(f"the job {launch.job_arn} has started, but the archive does not say so: {error.message}")
+
+
+def _follow(plan: Plan, target: Target, archive: Archive, folder: S3Uri, events: Events) -> JobResult:
+    try:
+        result = target.follow(plan.request, events)
+    except Interrupted as interrupted:
+        if interrupted.result is not None:
+            _record_result(archive, folder, interrupted.result, events)
+        raise
+    _record_result(archive, folder, result, events)
+    return result
+
+
+def _record_result(archive: Archive, folder: S3Uri, result: JobResult, events: Events) -> None:
+    try:
+        archive.record_result(folder, result)
+    except LauncherError as error:
+        events.note(f"the archive does not have the result: {error.message}")
+
+
+def _tree(data: bytes, name: str) -> dict[str, object]:
+    values = strict_yaml.plain(strict_yaml.parse(data, name))
+    if not isinstance(values, dict):
+        raise TypeError(name)
+    return values
+
+
+def _now() -> str:
+    return datetime.now(timezone.utc).isoformat(timespec="milliseconds")

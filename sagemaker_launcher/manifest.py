@@ -1,0 +1,187 @@
+"""The documents that an experiment leaves beside its configs: who reserved it, what seals it, when it started. Pure."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, TypeVar
+
+from sagemaker_launcher.errors import IntegrityError
+
+SCHEMA = 1
+_Document = TypeVar("_Document")
+
+
+@dataclass(frozen=True)
+class Author:
+    """Who launched, and where: the user and the machine, and the AWS identity when there is one."""
+
+    user: str
+    host: str
+    pid: int
+    arn: str = ""
+
+
+@dataclass(frozen=True)
+class GitState:
+    """The repository around the config when it was launched.
+
+    Attributes:
+        commit: The full hash of HEAD; empty in a repository without commits.
+        branch: The branch; empty when HEAD is detached.
+        remote: The URL of `origin`, without credentials; empty when there is none.
+        dirty: Whether tracked files differed from HEAD.
+        untracked: How many files git did not know.
+        patch_omitted: Why uncommitted.patch is not in the archive although the tree was dirty; empty otherwise.
+    """
+
+    commit: str
+    branch: str = ""
+    remote: str = ""
+    dirty: bool = False
+    untracked: int = 0
+    patch_omitted: str = ""
+
+
+@dataclass(frozen=True)
+class SourceState:
+    """The training code: its folder relative to where the repository (or the command) was rooted, and its content's hash."""
+
+    path: str
+    sha256: str
+
+
+@dataclass(frozen=True)
+class FileSeal:
+    """What a sealed file has to be."""
+
+    sha256: str
+    size: int
+
+
+@dataclass(frozen=True)
+class Intent:
+    """Reserves a job name, before anything else is written."""
+
+    job_name: str
+    experiment_name: str
+    target: str
+    created_at: str
+    author: Author
+    request_sha256: str
+    schema: int = SCHEMA
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """Seals an experiment: without it, an experiment does not exist.
+
+    Attributes:
+        job_name: The job's name.
+        experiment_name: The experiment's name.
+        target: Where it was launched: `aws` or `process`.
+        created_at: When (ISO 8601, UTC).
+        author: Who.
+        command: The command line.
+        versions: Of this tool, Python, the SDK and boto3.
+        account: The AWS account; empty for rehearsals.
+        region: The AWS region.
+        image_uri: The container image.
+        image_digest: Its digest, when the reference has one.
+        files: The hash and size of every file.
+        git: The repository; None outside one.
+        source: The training code; None when it is only in the image.
+        rerun_of: The S3 URI of the experiment that this one repeats; empty otherwise.
+        allowed_secrets: Places that look like secrets and that their author declared harmless.
+    """
+
+    job_name: str
+    experiment_name: str
+    target: str
+    created_at: str
+    author: Author
+    command: tuple[str, ...]
+    versions: Mapping[str, str]
+    account: str
+    region: str
+    image_uri: str
+    image_digest: str
+    files: Mapping[str, FileSeal]
+    git: GitState | None = None
+    source: SourceState | None = None
+    rerun_of: str = ""
+    allowed_secrets: tuple[str, ...] = field(default=())
+    schema: int = SCHEMA
+
+
+@dataclass(frozen=True)
+class Launch:
+    """Says that a job was started: its ARN, when, and the seal that it was started with."""
+
+    job_arn: str
+    started_at: str
+    manifest_sha256: str
+    schema: int = SCHEMA
+
+
+def to_bytes(document: object) -> bytes:
+    """A document as JSON text that is equal for equal documents."""
+    values = document if isinstance(document, Mapping) else asdict(document)  # type: ignore[call-overload]
+    return (json.dumps(values, indent=2, sort_keys=True, ensure_ascii=False) + "\n").encode()
+
+
+def manifest_from(data: bytes, name: str) -> Manifest:
+    """Reads a manifest. Raises IntegrityError when it is none, or of a format that this version does not know."""
+    values = mapping_from(data, name)
+    try:
+        git, source = values.get("git"), values.get("source")
+        return Manifest(
+            **{
+                **values,
+                "author": Author(**values["author"]),
+                "command": tuple(values["command"]),
+                "files": {file: FileSeal(**seal) for file, seal in values["files"].items()},
+                "git": GitState(**git) if git else None,
+                "source": SourceState(**source) if source else None,
+                "allowed_secrets": tuple(values["allowed_secrets"]),
+            }
+        )
+    except (AttributeError, KeyError, TypeError) as error:
+        raise _unreadable(name, error) from error
+
+
+def intent_from(data: bytes, name: str) -> Intent:
+    """Reads an intent. Raises IntegrityError."""
+    values = mapping_from(data, name)
+    try:
+        return Intent(**{**values, "author": Author(**values["author"])})
+    except (KeyError, TypeError) as error:
+        raise _unreadable(name, error) from error
+
+
+def launch_from(data: bytes, name: str) -> Launch:
+    """Reads a launch. Raises IntegrityError."""
+    try:
+        return Launch(**mapping_from(data, name))
+    except TypeError as error:
+        raise _unreadable(name, error) from error
+
+
+def mapping_from(data: bytes, name: str) -> dict[str, Any]:
+    """Reads a JSON object. Raises IntegrityError for anything else."""
+    try:
+        values = json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise _unreadable(name, error) from error
+    if not isinstance(values, dict):
+        raise _unreadable(name, TypeError("not a JSON object"))
+    if values.get("schema", SCHEMA) != SCHEMA:
+        raise IntegrityError(
+            f"{name} has format {values['schema']}, and this version reads {SCHEMA}", hint="upgrade this tool"
+        )
+    return values
+
+
+def _unreadable(name: str, error: Exception) -> IntegrityError:
+    return IntegrityError(f"{name} is not what this tool writes: {error}", code="unreadable")

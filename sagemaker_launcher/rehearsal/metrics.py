@@ -1,0 +1,35 @@
+"""Metrics read from the log, as the service reads them. https://docs.aws.amazon.com/sagemaker/latest/dg/training-metrics.html"""
+
+from __future__ import annotations
+
+import re
+
+from sagemaker_launcher.request import Request
+
+
+class MetricReader:
+    """Keeps the last value of each metric that the request defines.
+
+    Args:
+        request: A CreateTrainingJob request whose expressions compile.
+    """
+
+    def __init__(self, request: Request) -> None:
+        definitions = request["AlgorithmSpecification"].get("MetricDefinitions", [])
+        self._patterns = {definition["Name"]: re.compile(definition["Regex"]) for definition in definitions}
+        self.values: dict[str, float] = {}
+
+    def read(self, line: str) -> None:
+        """Looks for every metric in a line of the log."""
+        for name, pattern in self._patterns.items():
+            match = pattern.search(line)
+            if match:
+                try:
+                    self.values[name] = float(match[1])
+                except (TypeError, ValueError):
+                    continue  # the expression matched a word: the service publishes nothing either
+
+    @property
+    def never_seen(self) -> tuple[str, ...]:
+        """The metrics that no line has had."""
+        return tuple(name for name in self._patterns if name not in self.values)

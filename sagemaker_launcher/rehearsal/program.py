@@ -1,0 +1,115 @@
+"""Runs the training program in a process group of its own: its log line by line, its time limit, its end."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import threading
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+_LINE_MAX = 256 * 1024  # bytes; CloudWatch Logs splits longer events
+_LAST_LINES = 20
+_SHELL_SIGNAL_BASE = 128
+
+
+@dataclass(frozen=True)
+class ProgramEnd:
+    """How a program ended.
+
+    Attributes:
+        exit_code: As a shell would show it: 128 + signal for a program that a signal killed.
+        timed_out: Whether it was ended because its time was up.
+        last_lines: The last lines of its log.
+    """
+
+    exit_code: int
+    timed_out: bool
+    last_lines: tuple[str, ...]
+
+
+class Program:
+    """A training program that runs.
+
+    Args:
+        command: The program and its arguments.
+        folder: Its working directory.
+        environment: All its variables.
+        on_line: Called with each line of its output, stdout and stderr in one, in a thread.
+    """
+
+    def __init__(
+        self, command: Sequence[str], folder: Path, environment: Mapping[str, str], on_line: Callable[[str], None]
+    ) -> None:
+        self._on_line = on_line
+        self._last_lines: deque[str] = deque(maxlen=_LAST_LINES)
+        self._process = subprocess.Popen(  # noqa: S603 - running the user's program is the point
+            command,
+            cwd=folder,
+            env=dict(environment),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            # Ctrl-C in the terminal is for the launcher, which then decides what the program gets.
+            start_new_session=True,
+        )
+        self._reader = threading.Thread(target=self._read, args=(self._process.stdout,), name="log", daemon=True)
+        self._reader.start()
+
+    def wait(self, time_limit_s: float, grace_s: float) -> ProgramEnd:
+        """Waits for the end; when the time is up, stops the program as the service does.
+
+        Args:
+            time_limit_s: Seconds that it may run.
+            grace_s: Seconds between SIGTERM and SIGKILL.
+        """
+        timed_out = False
+        try:
+            self._process.wait(time_limit_s)
+        except subprocess.TimeoutExpired:
+            timed_out = True
+            self.terminate(grace_s)
+        return self._end(timed_out=timed_out)
+
+    def stop(self, grace_s: float) -> ProgramEnd:
+        """Ends the program now: SIGTERM, a grace period, SIGKILL. A signal to us during the grace period cuts it short."""
+        self.terminate(grace_s)
+        return self._end(timed_out=False)
+
+    def terminate(self, grace_s: float) -> None:
+        """SIGTERM to the program, which may save its state; SIGKILL to all it started when the grace period is over.
+
+        https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_StopTrainingJob.html: SIGTERM, then 120 seconds.
+        """
+        self._process.terminate()
+        try:
+            self._process.wait(grace_s)
+        except subprocess.TimeoutExpired:
+            pass
+        finally:
+            self.kill()
+
+    def kill(self) -> None:
+        """SIGKILL to the program and everything that it started in its group."""
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+
+    def _end(self, *, timed_out: bool) -> ProgramEnd:
+        code = self._process.wait()
+        # A container takes everything in it along when its first process ends.
+        self.kill()
+        self._reader.join(timeout=5)
+        exit_code = code if code >= 0 else _SHELL_SIGNAL_BASE - code
+        return ProgramEnd(exit_code, timed_out, tuple(self._last_lines))
+
+    def _read(self, output: IO[bytes]) -> None:
+        while line := output.readline(_LINE_MAX):
+            # The service's log shows a tab as #011, so an expression with \t would never match there.
+            text = line.decode("utf-8", "replace").rstrip("\r\n").replace("\t", "#011")
+            self._last_lines.append(text)
+            self._on_line(text)

@@ -1,0 +1,73 @@
+"""How a job ended, in the words of DescribeTrainingJob, wherever it ran. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from sagemaker_launcher.errors import ExitCode
+
+COMPLETED, FAILED, STOPPED, IN_PROGRESS = "Completed", "Failed", "Stopped", "InProgress"
+FAILURE_REASON_MAX = 1024  # characters; botocore model, FailureReason
+_EXIT_CODES = {
+    COMPLETED: ExitCode.DONE,
+    FAILED: ExitCode.JOB_FAILED,
+    STOPPED: ExitCode.JOB_STOPPED,
+}
+
+
+@dataclass(frozen=True)
+class Transition:
+    """One stretch of the job's life: a secondary status and when it was entered and left (ISO 8601, UTC)."""
+
+    status: str
+    started_at: str
+    ended_at: str = ""
+    message: str = ""
+
+
+@dataclass(frozen=True)
+class JobResult:
+    """What DescribeTrainingJob says of a job.
+
+    Attributes:
+        status: `Completed`, `Failed`, `Stopped` or `InProgress` (or a word that the service added since).
+        secondary_status: The finer status, such as `MaxRuntimeExceeded`.
+        failure_reason: Why it failed, at most 1,024 characters.
+        training_seconds: From the start of the training to its end; None while unknown.
+        billable_seconds: What is billed, per instance; None while unknown and for rehearsals.
+        artifacts: S3 URIs by name: `model`, `output`.
+        metrics: The last value of each metric.
+        started_at: When training started (ISO 8601, UTC); empty when it never did.
+        ended_at: When it ended.
+        transitions: The time line.
+        exit_code: The program's own exit code, where it is known; None elsewhere.
+    """
+
+    status: str
+    secondary_status: str = ""
+    failure_reason: str = ""
+    training_seconds: int | None = None
+    billable_seconds: int | None = None
+    artifacts: Mapping[str, str] = field(default_factory=dict)
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    started_at: str = ""
+    ended_at: str = ""
+    transitions: tuple[Transition, ...] = ()
+    exit_code: int | None = None
+
+    @property
+    def command_exit_code(self) -> ExitCode:
+        """The exit code of a command that waited for this job: only a completed job is a success."""
+        return _EXIT_CODES.get(self.status, ExitCode.JOB_RUNNING)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data for result.json and `--json`."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, document: Mapping[str, Any]) -> JobResult:
+        """The inverse of `to_json`. Raises KeyError or TypeError for anything else."""
+        transitions = tuple(Transition(**transition) for transition in document["transitions"])
+        return cls(**{**document, "transitions": transitions})

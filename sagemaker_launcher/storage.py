@@ -1,0 +1,179 @@
+"""Objects under `s3://` URIs, in S3 or in a folder that stands in for it."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import secrets
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+from sagemaker_launcher.errors import ConflictError, EnvironmentProblemError, IntegrityError, NotFoundError
+from sagemaker_launcher.naming import S3Uri
+
+if TYPE_CHECKING:
+    from sagemaker_launcher.aws import Aws
+
+_TEMPORARY = ".incomplete"
+
+
+@dataclass(frozen=True)
+class StoredObject:
+    """One object of a listing: where it is, its size in bytes, and a tag that changes when its content does."""
+
+    uri: S3Uri
+    size: int
+    tag: str
+
+
+class Storage(Protocol):
+    """What this tool needs of S3. Every method raises NotFoundError for a missing bucket or object."""
+
+    def read(self, uri: S3Uri, limit: int) -> bytes:
+        """The object's bytes. Raises IntegrityError when there are more than `limit`."""
+
+    def create(self, uri: S3Uri, data: bytes) -> None:
+        """Writes an object that must not exist yet. Raises ConflictError when it does, with other content."""
+
+    def list(self, prefix: S3Uri, limit: int = 0) -> Iterator[StoredObject]:
+        """The objects whose keys start with the prefix, in the order of their keys; at most `limit` when not 0."""
+
+    def download(self, uri: S3Uri, path: Path) -> None:
+        """Copies an object to a file, which appears only when it is complete."""
+
+    def upload(self, path: Path, uri: S3Uri) -> None:
+        """Copies a file to an object, replacing what is there."""
+
+    def delete(self, uri: S3Uri) -> None:
+        """Deletes an object; a missing one is no error."""
+
+
+def open_storage(root: Path | None, aws: Aws | None = None) -> Storage:
+    """The stand-in folder when `root` is given, S3 otherwise. Imports boto3 only for S3."""
+    if root is not None:
+        return FolderStorage(root)
+    from sagemaker_launcher.aws import Aws  # noqa: PLC0415 - boto3 stays out of everything that needs no AWS
+    from sagemaker_launcher.s3_storage import S3Storage  # noqa: PLC0415
+
+    return S3Storage(aws or Aws())
+
+
+class FolderStorage:
+    """A folder that stands in for S3: `s3://bucket/key` is `<root>/bucket/key`.
+
+    Args:
+        root: The folder, which has to exist.
+    """
+
+    def __init__(self, root: Path) -> None:
+        if not root.is_dir():
+            raise EnvironmentProblemError(
+                f"no such folder: {root}", hint="--s3-root needs an existing folder", code="no_s3_root"
+            )
+        self._root = root
+
+    def read(self, uri: S3Uri, limit: int) -> bytes:
+        with _file_errors(uri), self._path(uri).open("rb") as file:
+            data = file.read(limit + 1)
+        return within(data, limit, uri)
+
+    def create(self, uri: S3Uri, data: bytes) -> None:
+        with _file_errors(uri), self._temporary() as temporary:
+            temporary.write_bytes(data)
+            path = self._path(uri)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                # Unlike a rename, a link never replaces what is there: one of many writers wins.
+                os.link(temporary, path)
+            except FileExistsError:
+                if path.read_bytes() != data:
+                    raise ConflictError(f"{uri} exists already, and nothing in the archive is ever replaced") from None
+
+    def list(self, prefix: S3Uri, limit: int = 0) -> Iterator[StoredObject]:
+        bucket = self._root / prefix.bucket
+        if not bucket.is_dir():
+            raise NotFoundError(f"no such bucket: s3://{prefix.bucket} ({bucket})", code="bucket_not_found")
+        for count, path in enumerate(_walk(bucket, prefix.key)):
+            if limit and count >= limit:
+                return
+            status = path.stat()
+            key = path.relative_to(bucket).as_posix()
+            yield StoredObject(S3Uri(prefix.bucket, key), status.st_size, f"{status.st_size}-{status.st_mtime_ns}")
+
+    def download(self, uri: S3Uri, path: Path) -> None:
+        incomplete = path.with_name(f"{path.name}.{secrets.token_hex(4)}")
+        with _file_errors(uri):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(self._path(uri), incomplete)
+            incomplete.replace(path)
+
+    def upload(self, path: Path, uri: S3Uri) -> None:
+        with _file_errors(uri), self._temporary() as temporary:
+            shutil.copyfile(path, temporary)
+            self._path(uri).parent.mkdir(parents=True, exist_ok=True)
+            temporary.replace(self._path(uri))
+
+    def delete(self, uri: S3Uri) -> None:
+        with _file_errors(uri):
+            self._path(uri).unlink(missing_ok=True)
+
+    def _path(self, uri: S3Uri) -> Path:
+        # Every S3Uri made from a text went through S3Uri.parse, which refuses `..`.
+        return self._root / uri.bucket / uri.key
+
+    @contextmanager
+    def _temporary(self) -> Iterator[Path]:
+        folder = self._root / _TEMPORARY
+        folder.mkdir(exist_ok=True)
+        path = folder / secrets.token_hex(8)
+        try:
+            yield path
+        finally:
+            path.unlink(missing_ok=True)
+
+
+def _walk(bucket: Path, prefix: str) -> Iterator[Path]:
+    """Files below a folder in the order of their keys, looking only where the prefix leads."""
+    start, _, _ = prefix.rpartition("/")
+    return _walk_folder(bucket / start, bucket, prefix)
+
+
+def _walk_folder(folder: Path, bucket: Path, prefix: str) -> Iterator[Path]:
+    if not folder.is_dir():
+        return
+    # S3 orders whole keys, so a folder counts as its name with the slash.
+    entries = sorted(os.scandir(folder), key=lambda entry: f"{entry.name}/" if entry.is_dir() else entry.name)
+    for entry in entries:
+        path = Path(entry.path)
+        key = path.relative_to(bucket).as_posix()
+        if entry.is_dir():
+            if f"{key}/".startswith(prefix) or prefix.startswith(f"{key}/"):
+                yield from _walk_folder(path, bucket, prefix)
+        elif key.startswith(prefix):
+            yield path
+
+
+def within(data: bytes, limit: int, uri: S3Uri) -> bytes:
+    """Gives `data` back when it keeps the limit. Raises IntegrityError when it does not."""
+    if len(data) > limit:
+        raise IntegrityError(f"{uri} is larger than {limit:,} bytes, which nothing in an archive is")
+    return data
+
+
+def sha256(data: bytes) -> str:
+    """SHA-256 in hex."""
+    return hashlib.sha256(data).hexdigest()
+
+
+@contextmanager
+def _file_errors(uri: S3Uri) -> Iterator[None]:
+    try:
+        yield
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
+        raise NotFoundError(f"no such object: {uri} ({error.filename})", code="object_not_found") from error
+    except OSError as error:
+        raise EnvironmentProblemError(f"cannot reach {uri}: {error}", hint="check the folder behind --s3-root") from error

@@ -1,0 +1,140 @@
+"""Starts a request on SageMaker through the real Estimator, and watches the job."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from datetime import datetime, timezone
+from typing import Any
+
+from sagemaker_launcher import estimator, jobs
+from sagemaker_launcher.archive import Sealed
+from sagemaker_launcher.aws import Aws, aws_errors
+from sagemaker_launcher.errors import ConflictError, IntegrityError, LauncherError, NotFoundError, UnavailableError
+from sagemaker_launcher.events import Events
+from sagemaker_launcher.job import Job
+from sagemaker_launcher.request import Request
+from sagemaker_launcher.result import JobResult
+from sagemaker_launcher.targets import Started
+
+EXPERIMENT_TAG, SEAL_TAG = "launcher:experiment", "launcher:manifest-sha256"
+_START_ATTEMPTS = 5
+
+
+class AwsTarget:
+    """See `Target`.
+
+    Args:
+        aws: Where clients come from.
+    """
+
+    def __init__(self, aws: Aws) -> None:
+        self._aws = aws
+
+    def prepare(self, job: Job, request: Request, events: Events) -> None:  # noqa: ARG002 - the request needs no more
+        """See `Target`.
+
+        Raises:
+            EnvironmentProblemError: The SDK is missing or of a generation without Estimator.
+            CredentialsError: And the other errors of `aws.aws_errors`.
+        """
+        estimator.check_sdk_version()
+        account = self._aws.identity.account
+        events.note(f"account {account}, region {job.region}, as {self._aws.identity.arn}")
+
+    def start(self, job: Job, request: Request, sealed: Sealed) -> Started:
+        """See `Target`.
+
+        Raises:
+            IntegrityError: The Estimator would send another request than the archived one; nothing was sent.
+        """
+        starter = _Starter(self._aws.single_attempt_client("sagemaker"), sealed)
+        estimator.start_with_estimator(job, RecordingClient(request, starter.start), self._aws.session)
+        return Started(starter.job_arn, _now())
+
+    def follow(self, request: Request, events: Events) -> JobResult:
+        """See `Target`. A signal leaves the job running."""
+        return jobs.follow(self._aws, request["TrainingJobName"], events)
+
+
+class RecordingClient:
+    """Stands between the Estimator and AWS, and lets only the archived request through.
+
+    Args:
+        expected: The archived request.
+        send: Called with the request when it is the expected one.
+    """
+
+    def __init__(self, expected: Request, send: Callable[[Request], dict[str, Any]]) -> None:
+        self._expected = expected
+        self._send = send
+
+    def create_training_job(self, **request: Any) -> dict[str, Any]:  # noqa: ANN401 - boto3's own signature
+        """Sends the request. Raises IntegrityError, and sends nothing, when it is not the archived one."""
+        different = [
+            f"{member}: archived {_shown(self._expected, member)}, the SDK wants {_shown(request, member)}"
+            for member in sorted({*self._expected, *request})
+            if self._expected.get(member) != request.get(member)
+        ]
+        if different:
+            raise IntegrityError(
+                "nothing was sent: the SDK would send another request than the archived one: " + "; ".join(different),
+                hint="please report this, with the versions of this tool and of the SDK",
+                code="request_differs",
+            )
+        return self._send(request)
+
+
+class _Starter:
+    """Calls CreateTrainingJob, which has no client token, so that exactly one job comes of it."""
+
+    def __init__(self, client: Any, sealed: Sealed) -> None:  # noqa: ANN401 - boto3 is untyped
+        self._client = client
+        self._sealed = sealed
+        self.job_arn = ""
+
+    def start(self, request: Request) -> dict[str, Any]:
+        tags = [
+            {"Key": EXPERIMENT_TAG, "Value": str(self._sealed.folder)},
+            {"Key": SEAL_TAG, "Value": self._sealed.manifest_sha256},
+        ]
+        tagged = {**request, "Tags": [*request.get("Tags", []), *tags]}
+        for attempt in range(1, _START_ATTEMPTS + 1):
+            try:
+                with aws_errors("start the job"):
+                    self.job_arn = self._client.create_training_job(**tagged)["TrainingJobArn"]
+                break
+            except (ConflictError, UnavailableError) as error:
+                # The answer may be lost while the job exists: whoever has our seal is our job.
+                if self._adopt(request["TrainingJobName"]):
+                    break
+                if isinstance(error, ConflictError) or attempt == _START_ATTEMPTS:
+                    raise
+                time.sleep(2 ** (attempt - 1) / 2)
+        return {"TrainingJobArn": self.job_arn}
+
+    def _adopt(self, job_name: str) -> bool:
+        try:
+            with aws_errors(f"look for the job {job_name}"):
+                arn = self._client.describe_training_job(TrainingJobName=job_name)["TrainingJobArn"]
+                tags = self._client.list_tags(ResourceArn=arn)["Tags"]
+        except (NotFoundError, UnavailableError):
+            return False
+        except LauncherError as error:
+            # DescribeTrainingJob answers ValidationException for a job that does not exist.
+            if "not found" in error.message.lower():
+                return False
+            raise
+        if {"Key": SEAL_TAG, "Value": self._sealed.manifest_sha256} not in tags:
+            return False
+        self.job_arn = arn
+        return True
+
+
+def _shown(request: Request, member: str) -> str:
+    return json.dumps(request[member], sort_keys=True) if member in request else "nothing"
+
+
+def _now() -> str:
+    return datetime.now(timezone.utc).isoformat(timespec="milliseconds")
