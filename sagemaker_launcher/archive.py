@@ -219,7 +219,9 @@ def read_experiment(storage: Storage, folder: S3Uri) -> Experiment:
     names = _names(storage, folder)
     if not names:
         raise NotFoundError(
-            f"there is no experiment at {folder}", hint="`list` shows what there is", code="experiment_not_found"
+            f"there is no experiment at {folder}",
+            hint="`list` shows what there is",
+            code="experiment_not_found",
         )
     if MANIFEST not in names:
         raise NotFoundError(
@@ -233,14 +235,21 @@ def read_experiment(storage: Storage, folder: S3Uri) -> Experiment:
     if LAUNCH in names:
         launch = launch_from(storage.read(folder / LAUNCH, _FILE_MAX), str(folder / LAUNCH))
     problems = [] if launch is None or launch.manifest_sha256 == sha256(data) else [f"{MANIFEST} was changed"]
-    problems += [f"{name} is sealed, but no such file belongs to an experiment" for name in manifest.files
-                 if name not in _SEALABLE]
+    problems += [
+        f"{name} is sealed, but no such file belongs to an experiment"
+        for name in manifest.files
+        if name not in _SEALABLE
+    ]
     required = [*(name for name in _SEALABLE if name in manifest.files or name != PATCH)]
     problems += [f"{name} is not sealed" for name in required if name not in manifest.files]
     problems += [f"{name} was deleted" for name in required if name not in names]
     present = [name for name in required if name in names and name in manifest.files]
-    files = dict(zip(present, _in_parallel(lambda name: storage.read(folder / name, _FILE_MAX), present), strict=True))
-    problems += [f"{name} was changed" for name, content in files.items() if not _intact(content, manifest.files[name])]
+    files = dict(
+        zip(present, _in_parallel(lambda name: storage.read(folder / name, _FILE_MAX), present), strict=True)
+    )
+    problems += [
+        f"{name} was changed" for name, content in files.items() if not _intact(content, manifest.files[name])
+    ]
     if problems:
         raise IntegrityError(
             f"{folder} is not what was sealed: {'; '.join(problems)}",

@@ -27,27 +27,67 @@ from sagemaker_launcher.errors import (
     UnavailableError,
 )
 
-_CREDENTIAL_CODES = {
-    "ExpiredToken",
-    "ExpiredTokenException",
-    "InvalidAccessKeyId",
-    "InvalidClientTokenId",
-    "InvalidSignatureException",
-    "RequestTimeTooSkewed",
-    "SignatureDoesNotMatch",
-    "UnrecognizedClientException",
-}
-_DENIED_CODES = {"403", "AccessDenied", "AccessDeniedException", "AuthorizationError", "UnauthorizedOperation"}
-_MISSING_CODES = {"404", "NoSuchBucket", "NoSuchKey", "NotFound", "ResourceNotFound", "ResourceNotFoundException"}
-_BUSY_CODES = {
-    "InternalError",
-    "InternalFailure",
-    "RequestLimitExceeded",
-    "ServiceUnavailable",
-    "SlowDown",
-    "Throttling",
-    "ThrottlingException",
-    "TooManyRequestsException",
+_SERVER_ERROR = 500
+_LOG_IN = "log in, for example with `aws sso login` or `aws configure`, and check AWS.PROFILE in the config"
+_NETWORK = (
+    "check the network, the proxy (HTTPS_PROXY) and the certificates (AWS_CA_BUNDLE), then run the same again"
+)
+_BUSY = "AWS is busy; run the same again in a while"
+_DENIED = "ask the account's administrator for this permission"
+_CLOCK = "the clock of this machine is wrong: AWS refuses requests that are more than some minutes off"
+_Meaning = tuple[type[LauncherError], str, str]
+
+
+def _codes(meaning: _Meaning, *codes: str) -> dict[str, _Meaning]:
+    return dict.fromkeys(codes, meaning)
+
+
+# What AWS's error codes mean to a user: the kind of error, the hint, and the word for programs.
+_ERRORS: dict[str, _Meaning] = {
+    **_codes(
+        (CredentialsError, _LOG_IN, "credentials_refused"),
+        "ExpiredToken",
+        "ExpiredTokenException",
+        "InvalidAccessKeyId",
+        "InvalidClientTokenId",
+        "InvalidSignatureException",
+        "SignatureDoesNotMatch",
+        "UnrecognizedClientException",
+    ),
+    **_codes((CredentialsError, _CLOCK, "clock_skew"), "RequestTimeTooSkewed"),
+    **_codes(
+        (AccessDeniedError, _DENIED, "access_denied"),
+        "403",
+        "AccessDenied",
+        "AccessDeniedException",
+        "AuthorizationError",
+        "UnauthorizedOperation",
+    ),
+    **_codes((NotFoundError, "create the bucket, or correct its name", "bucket_not_found"), "NoSuchBucket"),
+    **_codes(
+        (NotFoundError, "", "not_found"),
+        "404",
+        "NoSuchKey",
+        "NotFound",
+        "ResourceNotFound",
+        "ResourceNotFoundException",
+    ),
+    **_codes(
+        (CapacityError, "ask for a higher quota in the Service Quotas console", "quota"),
+        "ResourceLimitExceeded",
+    ),
+    **_codes((ConflictError, "", "name_taken"), "ResourceInUse"),
+    **_codes(
+        (UnavailableError, _BUSY, "aws_busy"),
+        "InternalError",
+        "InternalFailure",
+        "RequestLimitExceeded",
+        "ServiceUnavailable",
+        "SlowDown",
+        "Throttling",
+        "ThrottlingException",
+        "TooManyRequestsException",
+    ),
 }
 # Retries and time limits, so that a dead network is reported after seconds and not after minutes.
 _CLIENT_CONFIG = {
@@ -139,7 +179,11 @@ def aws_errors(action: str) -> Iterator[None]:
         yield
     except exceptions.ClientError as error:
         raise _client_error(error, action) from error
-    except (exceptions.NoCredentialsError, exceptions.PartialCredentialsError, exceptions.ProfileNotFound) as error:
+    except (
+        exceptions.NoCredentialsError,
+        exceptions.PartialCredentialsError,
+        exceptions.ProfileNotFound,
+    ) as error:
         raise CredentialsError(f"cannot {action}: {error}", hint=_LOG_IN, code="no_credentials") from error
     except (
         exceptions.CredentialRetrievalError,
@@ -155,26 +199,13 @@ def aws_errors(action: str) -> Iterator[None]:
         raise UnavailableError(f"cannot {action}: {error}", hint=_NETWORK) from error
 
 
-_LOG_IN = "log in, for example with `aws sso login` or `aws configure`, and check AWS.PROFILE in the config"
-_NETWORK = "check the network, the proxy (HTTPS_PROXY) and the certificates (AWS_CA_BUNDLE), then run the same again"
-
-
 def _client_error(error: exceptions.ClientError, action: str) -> LauncherError:
     details = error.response.get("Error", {})
     code, text = str(details.get("Code", "")), str(details.get("Message", ""))
     message = f"cannot {action}: {code}: {text}"
-    if code in _CREDENTIAL_CODES:
-        return CredentialsError(message, hint=_LOG_IN, code="credentials_refused")
-    if code in _DENIED_CODES:
-        return AccessDeniedError(message, hint="ask the account's administrator for this permission")
-    if code == "NoSuchBucket":
-        return NotFoundError(message, hint="create the bucket, or correct its name", code="bucket_not_found")
-    if code in _MISSING_CODES:
-        return NotFoundError(message)
-    if code == "ResourceLimitExceeded":
-        return CapacityError(message, hint="ask for a higher quota in the Service Quotas console", code="quota")
-    if code == "ResourceInUse":
-        return ConflictError(message)
-    if code in _BUSY_CODES or error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0) >= 500:  # noqa: PLR2004
-        return UnavailableError(message, hint="AWS is busy; run the same again in a while")
+    if code in _ERRORS:
+        kind, hint, word = _ERRORS[code]
+        return kind(message, hint=hint, code=word)
+    if error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0) >= _SERVER_ERROR:
+        return UnavailableError(message, hint=_BUSY)
     return ConfigError([Problem(f"cannot {action}", f"{code}: {text}")], code="refused_by_aws")

@@ -55,7 +55,8 @@ class Schema:
     root: Section
     renamed: Mapping[str, str] = field(default_factory=dict)
 
-    def keys(self) -> tuple[str, ...]:
+    @property
+    def dotted_keys(self) -> tuple[str, ...]:
         """Every dotted key that can be set, in the order of the defaults."""
         return tuple(_keys(self.root, ""))
 
@@ -79,19 +80,23 @@ class Merged:
     """The outcome of merging: complete values, where each given key came from, and what was wrong.
 
     Attributes:
+        name: The file's name, for places.
         values: The defaults with everything that was given and right merged over them.
         places: `file:line:column` or option, by dotted key, for every key that was given.
         problems: What was wrong; the defaults stand in the place of bad values.
         warnings: What works but should be changed.
     """
 
+    name: str
     values: dict[str, Any]
     places: dict[str, str] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
 
 
-def merge(schema: Schema, document: strict_yaml.Mapping, name: str, overrides: tuple[Override, ...] = ()) -> Merged:
+def merge(
+    schema: Schema, document: strict_yaml.Mapping, name: str, overrides: tuple[Override, ...] = ()
+) -> Merged:
     """Merges a document and then the overrides, in their order, over the defaults of a schema.
 
     Args:
@@ -139,7 +144,7 @@ class _Merger:
         self._schema = schema
         self._name = name
         self._option = ""
-        self.merged = Merged(default_values(schema.root))
+        self.merged = Merged(name, default_values(schema.root))
 
     def override(self, override: Override) -> None:
         self._option = override.where
@@ -156,7 +161,12 @@ class _Merger:
         self._set(self._schema.root, parts, (), node, self.merged.values)
 
     def _set(
-        self, default: Section | Open, parts: list[str], path: tuple[str, ...], node: strict_yaml.Node, into: dict[str, Any]
+        self,
+        default: Section | Open,
+        parts: list[str],
+        path: tuple[str, ...],
+        node: strict_yaml.Node,
+        into: dict[str, Any],
     ) -> None:
         """Follows a dotted key down to the value that it names."""
         head, rest = parts[0], parts[1:]
@@ -180,7 +190,9 @@ class _Merger:
         else:
             self._assign(member, node, (*path, head), into)
 
-    def section(self, default: Section, node: strict_yaml.Mapping, path: tuple[str, ...], into: dict[str, Any]) -> None:
+    def section(
+        self, default: Section, node: strict_yaml.Mapping, path: tuple[str, ...], into: dict[str, Any]
+    ) -> None:
         """Merges a mapping's entries into the values of a section."""
         for key, entry in node.entries.items():
             here = (*path, key)
@@ -198,7 +210,9 @@ class _Merger:
             else:
                 self._unknown(here, default, entry)
 
-    def _assign(self, default: object, node: strict_yaml.Node, path: tuple[str, ...], into: dict[str, Any]) -> None:
+    def _assign(
+        self, default: object, node: strict_yaml.Node, path: tuple[str, ...], into: dict[str, Any]
+    ) -> None:
         """Puts a checked value under the last key of a path."""
         self.merged.places[".".join(path)] = self._where(node)
         if isinstance(default, Section) and isinstance(node, strict_yaml.Mapping):
@@ -248,7 +262,9 @@ class _Merger:
     def _report(self, node: strict_yaml.Node, path: tuple[str, ...], message: str) -> None:
         self.merged.problems.append(Problem(self._where(node), message, ".".join(path), _shown(node)))
 
-    def _unknown(self, path: tuple[str, ...], parent: Section, node: strict_yaml.Node | strict_yaml.Entry) -> None:
+    def _unknown(
+        self, path: tuple[str, ...], parent: Section, node: strict_yaml.Node | strict_yaml.Entry
+    ) -> None:
         dotted = ".".join(path)
         self.merged.problems.append(
             Problem(self._where(node), "unknown key", dotted, suggestion=self._nearest(path, parent))
@@ -261,10 +277,10 @@ class _Merger:
         near = difflib.get_close_matches(path[-1].upper(), siblings, 1, 0.7)
         if near:
             return prefix + siblings[near[0]]
-        for key in self._schema.keys():
+        for key in self._schema.dotted_keys:
             if key.rpartition(".")[2] == path[-1].upper() or path[-1].upper() in key.split("."):
                 return key
-        far = difflib.get_close_matches(".".join(path).upper(), self._schema.keys(), 1, 0.7)
+        far = difflib.get_close_matches(".".join(path).upper(), self._schema.dotted_keys, 1, 0.7)
         return far[0] if far else ""
 
     def _warn_renamed(self, old: str, new: str, entry: strict_yaml.Entry | None = None) -> None:

@@ -99,20 +99,22 @@ def load(
     problems: list[Problem] = []
     merged = _read_sagemaker(path, overrides, problems)
     values = merged.values
-    source = _source(path.parent, values, merged.places, problems)
+    source = _source(path.parent, merged, problems)
     training_path = path.parent / values["TRAINING_CONFIG"]
     training_document = _read(training_path, problems)
     schema = _training_schema(source.folder, problems)
     if training_document is None:
         # Unknown values are no reason to be silent about overrides, but without the file they cannot be judged.
-        raise ConfigError([*problems, *_job_problems(merged, allow_unknown_instance_type)])
+        raise ConfigError(_in_order([*problems, *_job_problems(merged, allow_unknown_instance_type)]))
     train = tuple(override for override in overrides if override.option == "--train")
-    training = merge(schema or _schema_of_document(training_document), training_document, str(training_path), train)
+    training = merge(
+        schema or _schema_of_document(training_document), training_document, str(training_path), train
+    )
     problems += training.problems
     problems += _job_problems(merged, allow_unknown_instance_type)
     problems += _disagreements(values, training)
     if problems:
-        raise ConfigError(problems)
+        raise ConfigError(_in_order(problems))
     archived = {**values, "TRAINING_CONFIG": TRAINING_CONFIG_FILE, "SOURCE": {**values["SOURCE"], "DIR": ""}}
     return Configs(
         sagemaker=defaults.frozen(values),
@@ -161,9 +163,9 @@ def load_archived(
     merged = merge(sagemaker_schema(), document, sagemaker.uri, settings)
     merged_training = merge(_schema_of_document(training_document), training_document, training.uri, train)
     problems = merged.problems + merged_training.problems + _job_problems(merged, allow_unknown_instance_type)
-    source = _source(Path(), merged.values, merged.places, problems)
+    source = _source(Path(), merged, problems)
     if problems:
-        raise ConfigError(problems)
+        raise ConfigError(_in_order(problems))
     archived = {**merged.values, "SOURCE": {**merged.values["SOURCE"], "DIR": ""}}
     return Configs(
         sagemaker=defaults.frozen(merged.values),
@@ -196,7 +198,9 @@ def read_place(path: Path) -> Place:
     problems = [problem for problem in merged.problems if problem.key.startswith(("AWS", "S3.CONFIGS"))]
     if problems:
         raise ConfigError(problems)
-    return Place(merged.values["S3"]["CONFIGS"], merged.values["AWS"]["REGION"], merged.values["AWS"]["PROFILE"])
+    return Place(
+        merged.values["S3"]["CONFIGS"], merged.values["AWS"]["REGION"], merged.values["AWS"]["PROFILE"]
+    )
 
 
 def sagemaker_schema() -> Schema:
@@ -212,7 +216,9 @@ def _schema(node: Mapping[str, Any], path: str) -> Section:
         if here in defaults.ELEMENTS:
             element = defaults.ELEMENTS[here]
             inner = _schema(element, f"{here}.*") if isinstance(element, Mapping) else element
-            members[key] = Open(inner, dict(value)) if isinstance(value, Mapping) else ListOf(inner, tuple(value))
+            members[key] = (
+                Open(inner, dict(value)) if isinstance(value, Mapping) else ListOf(inner, tuple(value))
+            )
         else:
             members[key] = _schema(value, here) if isinstance(value, Mapping) else value
     return Section(members, defaults.SHORT_FORMS.get(path, ""))
@@ -240,7 +246,7 @@ def _read_sagemaker(path: Path, overrides: tuple[Override, ...], problems: list[
     version = merged.values["VERSION"]
     if version != 1:
         problems.append(
-            Problem(merged.places.get("VERSION", str(path)), f"version {version} is unknown", "VERSION", expected="1")
+            Problem(_place(merged, "VERSION"), f"version {version} is unknown", "VERSION", expected="1")
         )
     environment = merged.values["ESTIMATOR"]["ENVIRONMENT"]
     if CONFIG_SHA256_VARIABLE in environment:
@@ -249,18 +255,16 @@ def _read_sagemaker(path: Path, overrides: tuple[Override, ...], problems: list[
     return merged
 
 
-def _source(
-    base: Path, values: Mapping[str, Any], places: Mapping[str, str], problems: list[Problem]
-) -> Source:
+def _source(base: Path, merged: Merged, problems: list[Problem]) -> Source:
+    values = merged.values
     written, entry_point = values["SOURCE"]["DIR"], values["SOURCE"]["ENTRY_POINT"]
     if not written:
         return Source(None, entry_point)
     folder = (base / written).resolve()
     if not folder.is_dir():
-        where = places.get("SOURCE.DIR", "the default")
         problems.append(
             Problem(
-                where,
+                _place(merged, "SOURCE.DIR"),
                 f"no such folder: {folder}",
                 "SOURCE.DIR",
                 expected='the folder with the training code, or "" when it is only in the image',
@@ -268,8 +272,8 @@ def _source(
         )
         return Source(None, entry_point)
     if not (folder / entry_point).is_file():
-        where = places.get("SOURCE.ENTRY_POINT", places.get("SOURCE.DIR", "the default"))
-        problems.append(Problem(where, f"no such file in {folder}", "SOURCE.ENTRY_POINT", entry_point))
+        place = _place(merged, "SOURCE.ENTRY_POINT")
+        problems.append(Problem(place, f"no such file in {folder}", "SOURCE.ENTRY_POINT", entry_point))
     return Source(folder, entry_point)
 
 
@@ -281,8 +285,14 @@ def _training_schema(folder: Path | None, problems: list[Problem]) -> Schema | N
     try:
         tree = _load_defaults(path)
     except Exception as error:  # noqa: BLE001 - the user's own code can fail in any way, and none of them is our bug
-        line = max((frame.lineno or 0 for frame in traceback.extract_tb(error.__traceback__)
-                    if frame.filename == str(path)), default=0)
+        line = max(
+            (
+                frame.lineno or 0
+                for frame in traceback.extract_tb(error.__traceback__)
+                if frame.filename == str(path)
+            ),
+            default=0,
+        )
         where = f"{path}:{line}" if line else str(path)
         problems.append(Problem(where, f"cannot be loaded: {type(error).__name__}: {error}"))
         return None
@@ -330,50 +340,49 @@ def _schema_of_document(document: strict_yaml.Mapping) -> Schema:
     return Schema(_schema_of_defaults(values))
 
 
-def _job_problems(merged: Merged, allow_unknown_instance_type: bool) -> list[Problem]:  # noqa: FBT001
+def _job_problems(merged: Merged, allow_unknown_instance_type: bool) -> list[Problem]:
     """What is wrong with the job that the config describes, leaving out keys whose values are already known to be bad."""
-    bad = {problem.key for problem in merged.problems}
     values = merged.values
+    job = build_job(
+        values, name="a" * 63, config_uri="s3://bucket/training_config.yaml", config_sha256="0" * 64
+    )
+    violations = (*rules.s3_uri_violations("S3.CONFIGS", values["S3"]["CONFIGS"]), *rules.violations(job))
     found = [
-        Problem(merged.places.get(key, "missing"), violation.message, key, suggestion=violation.suggestion)
-        for violation in rules.s3_uri_violations("S3.CONFIGS", values["S3"]["CONFIGS"])
-        for key in [violation.key]
+        Problem(_place(merged, rule.key), rule.message, rule.key, suggestion=rule.suggestion)
+        for rule in violations
     ]
-    job = build_job(values, name="a" * 63, config_uri="s3://bucket/training_config.yaml", config_sha256="0" * 64)
-    for violation in rules.violations(job):
-        found.append(
-            Problem(_place(merged, violation.key), violation.message, violation.key, suggestion=violation.suggestion)
-        )
-    ruled = {problem.key for problem in found}
+    known = {problem.key for problem in (*merged.problems, *found)}
     request = create_training_job_request(job)
     for problem in request_model.problems(request, allow_unknown_instance_type=allow_unknown_instance_type):
-        key = _config_key(problem.path, request)
-        if not any(key == other or key.startswith(f"{other}.") for other in ruled):
+        key = config_key(problem.path, request)
+        if key not in known:
+            place = _place(merged, key)
             found.append(
-                Problem(_place(merged, key), problem.message, key, problem.value, problem.expected, problem.suggestion)
+                Problem(place, problem.message, key, problem.value, problem.expected, problem.suggestion)
             )
+    bad = {problem.key for problem in merged.problems}
     return [problem for problem in found if problem.key not in bad]
 
 
-def _config_key(path: str, request: Mapping[str, Any]) -> str:
-    """The config key behind a path of the request; channels go by name in the config and by number in the request."""
-    if path.startswith("InputDataConfig["):
-        number = int(path.removeprefix("InputDataConfig[").partition("]")[0])
-        return f"CHANNELS.{request['InputDataConfig'][number]['ChannelName']}"
-    head, bracket, _ = path.partition("[")
-    key = config_key(head)
-    if not bracket and path.startswith(("HyperParameters.", "Environment.")):
-        return f"{key}.{path.partition('.')[2]}"
-    return key
-
-
 def _place(merged: Merged, key: str) -> str:
-    """Where a key was given; the nearest section above it when it was not."""
+    """Where a key was given; the nearest section above it when it was not, and at last the file."""
     while key:
         if key in merged.places:
             return merged.places[key]
         key = key.rpartition(".")[0]
-    return "SageMaker config"
+    return merged.name
+
+
+def _in_order(problems: list[Problem]) -> list[Problem]:
+    """Problems in the order of the lines of each file."""
+    files: dict[str, int] = {}
+
+    def position(problem: Problem) -> tuple[int, int, int]:
+        name, line, column = f"{problem.where}::".split(":")[:3]
+        rank = files.setdefault(name, len(files))
+        return rank, int(line or 0), int(column or 0)
+
+    return sorted(problems, key=position)
 
 
 def _disagreements(values: Mapping[str, Any], training: Merged) -> list[Problem]:
@@ -381,10 +390,11 @@ def _disagreements(values: Mapping[str, Any], training: Merged) -> list[Problem]
     found = []
     for key, value in _leaves(training.values, ""):
         if key.endswith(_CHANNEL_KEY_SUFFIX) and isinstance(value, str) and value not in values["CHANNELS"]:
-            where = training.places.get(key, "the default")
-            channels = ", ".join(values["CHANNELS"]) or "none"
+            channels = f"one of CHANNELS: {', '.join(values['CHANNELS']) or 'none'}"
             found.append(
-                Problem(where, "the SageMaker config has no such channel", key, value, f"one of CHANNELS: {channels}")
+                Problem(
+                    _place(training, key), "the SageMaker config has no such channel", key, value, channels
+                )
             )
     return found
 

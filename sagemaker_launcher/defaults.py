@@ -6,32 +6,34 @@ case. An empty text, an empty list and 0 mean "not given" unless the comment say
 
 from __future__ import annotations
 
-from yacs.config import CfgNode as CN
+from yacs.config import CfgNode
 
-_C = CN()
+_C = CfgNode()
 _C.VERSION = 1  # the version of this file's format
 # A path of letters, digits, '.', '_' and '-'. Groups experiments in the archive and starts the name of each job.
 _C.EXPERIMENT_NAME = ""
 _C.TRAINING_CONFIG = "training_config.yaml"  # the training config, relative to this file
 
-_C.AWS = CN()
+_C.AWS = CfgNode()
 _C.AWS.REGION = ""  # such as us-east-1; the job, its buckets and its image live there
 _C.AWS.PROFILE = ""  # a profile of ~/.aws/config; empty: the usual credential chain
 
-_C.S3 = CN()
+_C.S3 = CfgNode()
 _C.S3.CONFIGS = ""  # where both configs of every experiment are archived, such as s3://team/experiments
 _C.S3.OUTPUTS = ""  # model and outputs; the service adds <job name>/output/
 _C.S3.CHECKPOINTS = ""  # one folder per job is made under it; empty: no checkpoints
 
 # Input channels by name: an S3 URI, or a mapping with the keys of CHANNEL below. `config` is taken.
-_C.CHANNELS = CN(new_allowed=True)
+_C.CHANNELS = CfgNode(new_allowed=True)
 
-_C.ESTIMATOR = CN()
+_C.ESTIMATOR = CfgNode()
 # The image and how it is started
 _C.ESTIMATOR.IMAGE_URI = ""  # registry/repository:tag or @sha256:digest
 _C.ESTIMATOR.CONTAINER_ENTRY_POINT = []  # replaces the image's ENTRYPOINT
 _C.ESTIMATOR.CONTAINER_ARGUMENTS = []  # replaces the argument `train`
-_C.ESTIMATOR.TRAINING_REPOSITORY_ACCESS_MODE = ""  # Platform or Vpc: an image in a private registry outside ECR
+_C.ESTIMATOR.TRAINING_REPOSITORY_ACCESS_MODE = (
+    ""  # Platform or Vpc: an image in a private registry outside ECR
+)
 _C.ESTIMATOR.TRAINING_REPOSITORY_CREDENTIALS_PROVIDER_ARN = ""  # the Lambda function that knows its password
 _C.ESTIMATOR.ROLE = ""  # full ARN of the execution role
 # Machines
@@ -40,9 +42,11 @@ _C.ESTIMATOR.INSTANCE_COUNT = 1
 _C.ESTIMATOR.INSTANCE_GROUPS = []  # different machines in one job, see INSTANCE_GROUP; then no INSTANCE_TYPE
 _C.ESTIMATOR.VOLUME_SIZE = 30  # GiB per instance
 _C.ESTIMATOR.VOLUME_KMS_KEY = ""
-_C.ESTIMATOR.KEEP_ALIVE_PERIOD_IN_SECONDS = 0  # keeps the machines for the next job (warm pool); they bill meanwhile
+_C.ESTIMATOR.KEEP_ALIVE_PERIOD_IN_SECONDS = (
+    0  # keeps the machines for the next job (warm pool); they bill meanwhile
+)
 _C.ESTIMATOR.TRAINING_PLAN = ""  # ARN of reserved capacity
-_C.ESTIMATOR.INSTANCE_PLACEMENT_CONFIG = CN()  # UltraServers only
+_C.ESTIMATOR.INSTANCE_PLACEMENT_CONFIG = CfgNode()  # UltraServers only
 _C.ESTIMATOR.INSTANCE_PLACEMENT_CONFIG.ENABLE_MULTIPLE_JOBS = False
 _C.ESTIMATOR.INSTANCE_PLACEMENT_CONFIG.PLACEMENT_SPECIFICATIONS = []  # see PLACEMENT
 # Limits
@@ -58,8 +62,8 @@ _C.ESTIMATOR.CHECKPOINT_LOCAL_PATH = ""  # empty: /opt/ml/checkpoints/
 _C.ESTIMATOR.OUTPUT_KMS_KEY = ""
 _C.ESTIMATOR.DISABLE_OUTPUT_COMPRESSION = False
 # What the container gets besides the training config: texts, exactly as written here
-_C.ESTIMATOR.HYPERPARAMETERS = CN(new_allowed=True)
-_C.ESTIMATOR.ENVIRONMENT = CN(new_allowed=True)
+_C.ESTIMATOR.HYPERPARAMETERS = CfgNode(new_allowed=True)
+_C.ESTIMATOR.ENVIRONMENT = CfgNode(new_allowed=True)
 _C.ESTIMATOR.ENVIRONMENT.PYTHONUNBUFFERED = "1"  # log lines appear when they are printed
 # Metrics taken from the log, see METRIC_DEFINITION; the first group of the regex is the number
 _C.ESTIMATOR.METRIC_DEFINITIONS = []
@@ -73,27 +77,27 @@ _C.ESTIMATOR.ENABLE_NETWORK_ISOLATION = False
 _C.ESTIMATOR.ENABLE_INFRA_CHECK = False  # checks the machines before training
 _C.ESTIMATOR.ENABLE_REMOTE_DEBUG = False  # a shell in the running container through SSM
 _C.ESTIMATOR.ENABLE_SESSION_TAG_CHAINING = False
-_C.ESTIMATOR.DEBUGGER_HOOK_CONFIG = CN()  # on when S3_OUTPUT_PATH is given
+_C.ESTIMATOR.DEBUGGER_HOOK_CONFIG = CfgNode()  # on when S3_OUTPUT_PATH is given
 _C.ESTIMATOR.DEBUGGER_HOOK_CONFIG.S3_OUTPUT_PATH = ""
 _C.ESTIMATOR.DEBUGGER_HOOK_CONFIG.CONTAINER_LOCAL_OUTPUT_PATH = ""
-_C.ESTIMATOR.DEBUGGER_HOOK_CONFIG.HOOK_PARAMETERS = CN(new_allowed=True)
-_C.ESTIMATOR.PROFILER_CONFIG = CN()  # on when S3_OUTPUT_PATH is given
+_C.ESTIMATOR.DEBUGGER_HOOK_CONFIG.HOOK_PARAMETERS = CfgNode(new_allowed=True)
+_C.ESTIMATOR.PROFILER_CONFIG = CfgNode()  # on when S3_OUTPUT_PATH is given
 _C.ESTIMATOR.PROFILER_CONFIG.S3_OUTPUT_PATH = ""
 _C.ESTIMATOR.PROFILER_CONFIG.SYSTEM_MONITOR_INTERVAL_MILLIS = 500
-_C.ESTIMATOR.TENSORBOARD_OUTPUT_CONFIG = CN()  # on when S3_OUTPUT_PATH is given
+_C.ESTIMATOR.TENSORBOARD_OUTPUT_CONFIG = CfgNode()  # on when S3_OUTPUT_PATH is given
 _C.ESTIMATOR.TENSORBOARD_OUTPUT_CONFIG.S3_OUTPUT_PATH = ""
 _C.ESTIMATOR.TENSORBOARD_OUTPUT_CONFIG.CONTAINER_LOCAL_OUTPUT_PATH = ""
 
-_C.TAGS = CN(new_allowed=True)  # tags of the job, besides the two that this tool adds
+_C.TAGS = CfgNode(new_allowed=True)  # tags of the job, besides the two that this tool adds
 
-_C.SOURCE = CN()
+_C.SOURCE = CfgNode()
 # The folder that enters the image, relative to this file: what the process target runs, and whose config.py holds the
 # schema of the training config. Empty: the code is only in the image, and the training config is not checked.
 _C.SOURCE.DIR = "../sagemaker_container"
 _C.SOURCE.ENTRY_POINT = "main.py"
 
 # One input channel: the arguments of sagemaker.inputs.TrainingInput, or of FileSystemInput when FILE_SYSTEM_ID is given
-CHANNEL = CN()
+CHANNEL = CfgNode()
 CHANNEL.S3_URI = ""
 CHANNEL.INPUT_MODE = ""  # empty: ESTIMATOR.INPUT_MODE
 CHANNEL.DISTRIBUTION = "FullyReplicated"  # or ShardedByS3Key
@@ -109,16 +113,16 @@ CHANNEL.FILE_SYSTEM_TYPE = ""  # EFS or FSxLustre
 CHANNEL.DIRECTORY_PATH = ""
 CHANNEL.FILE_SYSTEM_ACCESS_MODE = "ro"  # or rw
 
-METRIC_DEFINITION = CN()  # spelt as the SDK spells it
+METRIC_DEFINITION = CfgNode()  # spelt as the SDK spells it
 METRIC_DEFINITION.Name = ""
 METRIC_DEFINITION.Regex = ""
 
-INSTANCE_GROUP = CN()
+INSTANCE_GROUP = CfgNode()
 INSTANCE_GROUP.INSTANCE_GROUP_NAME = ""
 INSTANCE_GROUP.INSTANCE_TYPE = ""
 INSTANCE_GROUP.INSTANCE_COUNT = 1
 
-PLACEMENT = CN()
+PLACEMENT = CfgNode()
 PLACEMENT.ULTRA_SERVER_ID = ""
 PLACEMENT.INSTANCE_COUNT = 1
 
@@ -154,13 +158,13 @@ RENAMED = {
 }
 
 
-def get_cfg_defaults() -> CN:
+def get_cfg_defaults() -> CfgNode:
     """A copy of the default tree, for the caller to merge into and freeze."""
     return _C.clone()
 
 
-def frozen(values: dict[str, object]) -> CN:
+def frozen(values: dict[str, object]) -> CfgNode:
     """A frozen YACS node that holds `values`."""
-    node = CN(values)
+    node = CfgNode(values)
     node.freeze()
     return node

@@ -26,7 +26,9 @@ class Difference:
     after: str
 
 
-def config_differences(area: str, before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[Difference]:
+def config_differences(
+    area: str, before: Mapping[str, Any], after: Mapping[str, Any]
+) -> Iterator[Difference]:
     """The keys that have different values in two trees."""
     old, new = dict(_leaves(before, "")), dict(_leaves(after, ""))
     for key in sorted({*old, *new}):
@@ -40,7 +42,11 @@ def code_differences(before: Manifest, after: Manifest) -> Iterator[Difference]:
         yield Difference("target", "target", before.target, after.target)
     pairs = (
         ("commit", _commit(before), _commit(after)),
-        ("source", before.source.sha256 if before.source else "", after.source.sha256 if after.source else ""),
+        (
+            "source",
+            before.source.sha256 if before.source else "",
+            after.source.sha256 if after.source else "",
+        ),
     )
     for name, old, new in pairs:
         if old and new and old != new:

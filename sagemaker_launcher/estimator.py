@@ -146,7 +146,8 @@ def estimator_arguments(job: Job, sdk: Any) -> dict[str, Any]:  # noqa: ANN401 -
         "enable_network_isolation": network.isolated,
         "model_uri": job.model_uri or None,
         "model_channel_name": job.model_channel_name,
-        "metric_definitions": [{"Name": metric.name, "Regex": metric.regex} for metric in job.metrics] or None,
+        "metric_definitions": [{"Name": metric.name, "Regex": metric.regex} for metric in job.metrics]
+        or None,
         "enable_sagemaker_metrics": job.metrics_time_series or None,
         "checkpoint_s3_uri": job.checkpoints_uri or None,
         "checkpoint_local_path": job.checkpoint_local_path or None,

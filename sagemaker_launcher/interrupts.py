@@ -16,7 +16,7 @@ _PAUSE_VARIABLE = "SAGEMAKER_LAUNCHER_TEST_PAUSE_AT"
 _SIGNALS = [signal.SIGINT, signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else [])]
 
 
-class Interrupted(BaseException):  # noqa: N818 - like KeyboardInterrupt it is not an error
+class Interrupted(BaseException):
     """A signal asked this process to end; not an Exception, so that nothing takes it for a failure.
 
     Attributes:

@@ -252,7 +252,8 @@ def _machines(estimator: Mapping[str, Any]) -> Machines:
         training_plan=estimator["TRAINING_PLAN"],
         multiple_jobs_per_ultra_server=placement["ENABLE_MULTIPLE_JOBS"],
         placements=tuple(
-            Placement(item["ULTRA_SERVER_ID"], item["INSTANCE_COUNT"]) for item in placement["PLACEMENT_SPECIFICATIONS"]
+            Placement(item["ULTRA_SERVER_ID"], item["INSTANCE_COUNT"])
+            for item in placement["PLACEMENT_SPECIFICATIONS"]
         ),
     )
 

@@ -12,7 +12,13 @@ from datetime import datetime, timezone
 from typing import Any
 
 from sagemaker_launcher.aws import Aws, aws_errors
-from sagemaker_launcher.errors import CredentialsError, JobStillRunningError, LauncherError, NotFoundError, UnavailableError
+from sagemaker_launcher.errors import (
+    CredentialsError,
+    JobStillRunningError,
+    LauncherError,
+    NotFoundError,
+    UnavailableError,
+)
 from sagemaker_launcher.events import Events
 from sagemaker_launcher.result import COMPLETED, FAILED, STOPPED, JobResult, Transition
 
@@ -73,7 +79,9 @@ def describe(client: Any, job_name: str) -> dict[str, Any]:  # noqa: ANN401 - bo
     except LauncherError as error:
         # The service answers ValidationException, "Requested resource not found", for a job that does not exist.
         if "not found" in error.message.lower() and not isinstance(error, NotFoundError):
-            raise NotFoundError(f"there is no job {job_name} in this account and region", code="job_not_found") from error
+            raise NotFoundError(
+                f"there is no job {job_name} in this account and region", code="job_not_found"
+            ) from error
         raise
     return description
 
@@ -93,7 +101,10 @@ def result_of(description: Mapping[str, Any]) -> JobResult:
         ended_at=_time(description.get("TrainingEndTime")),
         transitions=tuple(
             Transition(
-                item["Status"], _time(item["StartTime"]), _time(item.get("EndTime")), item.get("StatusMessage", "")
+                item["Status"],
+                _time(item["StartTime"]),
+                _time(item.get("EndTime")),
+                item.get("StatusMessage", ""),
             )
             for item in description.get("SecondaryStatusTransitions", ())
         ),
@@ -142,7 +153,9 @@ class JobLog:
         host = stream.removeprefix(self._prefix).rpartition("-")[0]
         lines = []
         while True:
-            position = {"nextToken": self._tokens[stream]} if stream in self._tokens else {"startFromHead": True}
+            position = (
+                {"nextToken": self._tokens[stream]} if stream in self._tokens else {"startFromHead": True}
+            )
             page = self._client.get_log_events(logGroupName=LOG_GROUP, logStreamName=stream, **position)
             lines += [(event["timestamp"], host, event["message"]) for event in page["events"]]
             token, previous = page["nextForwardToken"], self._tokens.get(stream)

@@ -152,7 +152,8 @@ def plan_rerun(
         UnsafeError: A secret would end up in the archive.
     """
     configs = config.load_archived(
-        *(ArchivedFile(str(original.folder / name), original.files[name]) for name in (SAGEMAKER_CONFIG, TRAINING_CONFIG)),
+        _archived(original, SAGEMAKER_CONFIG),
+        _archived(original, TRAINING_CONFIG),
         overrides,
         _source_folder(original, root),
         allow_unknown_instance_type=allow_unknown_instance_type,
@@ -212,6 +213,10 @@ def differences(plan: Plan, checkout: CheckoutReader) -> tuple[Difference, ...]:
     return (*found, *code_differences(before.manifest, now))
 
 
+def _archived(original: Experiment, name: str) -> ArchivedFile:
+    return ArchivedFile(str(original.folder / name), original.files[name])
+
+
 def _plan(configs: Configs, target: str, command: tuple[str, ...], original: Experiment | None) -> Plan:
     allowed = _refuse_secrets(configs)
     name = job_name(configs.sagemaker["EXPERIMENT_NAME"], datetime.now(timezone.utc), secrets.token_hex(3))
@@ -223,7 +228,9 @@ def _refuse_secrets(configs: Configs) -> tuple[str, ...]:
     """Refuses secrets in what people wrote; gives the places that were declared harmless."""
     scans = [secret_scan.scan_text(text.text, text.name) for text in configs.texts]
     for option in ("--set", "--train"):
-        pairs = [(override.key, override.value) for override in configs.overrides if override.option == option]
+        pairs = [
+            (override.key, override.value) for override in configs.overrides if override.option == option
+        ]
         scans.append(secret_scan.scan_values(pairs, option))
     secret_scan.refuse(scans)
     return tuple(str(finding) for scan in scans for finding in scan.allowed)
@@ -243,7 +250,9 @@ class _Stage(Enum):
     """How far `execute` has come, and what an interruption there leaves."""
 
     PLANNED = "nothing was written and nothing was started"
-    RESERVED = "the upload was interrupted and nothing was started; `list` shows the experiment as interrupted"
+    RESERVED = (
+        "the upload was interrupted and nothing was started; `list` shows the experiment as interrupted"
+    )
     SEALED = "the experiment is archived and the job was not started"
     STARTED = "the job was archived and not carried out"
 
@@ -261,7 +270,9 @@ def _explaining_interrupts(plan: Plan, progress: _Progress) -> Iterator[None]:
         stage, hint = progress.stage, ""
         message = f"interrupted: {stage.value}"
         if interrupted.result is not None:
-            message = f"interrupted: the job was stopped, and what it left is saved; archived at {plan.experiment}"
+            message = (
+                f"interrupted: the job was stopped, and what it left is saved; archived at {plan.experiment}"
+            )
         elif stage is _Stage.SEALED:
             hint = f"start it with: rerun {plan.experiment}"
         elif stage is _Stage.STARTED and plan.target == "aws":

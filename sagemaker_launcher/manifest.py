@@ -5,12 +5,11 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any, TypeVar
+from typing import Any
 
 from sagemaker_launcher.errors import IntegrityError
 
 SCHEMA = 1
-_Document = TypeVar("_Document")
 
 
 @dataclass(frozen=True)

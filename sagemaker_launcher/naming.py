@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from datetime import datetime, timezone
 
 JOB_NAME_MAX = 63  # CreateTrainingJob, TrainingJobName: botocore model sagemaker/2017-07-24
+_KEY_MAX = 1024  # bytes
+_EXPERIMENT_NAME_MAX = 128
 _STAMP = "%Y%m%d-%H%M%S"
 _JOB_NAME = re.compile(r"(?P<base>.+)-(?P<stamp>\d{8}-\d{6})-(?P<token>[0-9a-z]{6})")
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
@@ -46,7 +48,9 @@ class S3Uri:
             raise ValueError("not an S3 URI: it has to start with s3://")
         bucket, _, key = text.removeprefix("s3://").partition("/")
         if not _BUCKET.fullmatch(bucket) or ".." in bucket:
-            raise ValueError(f"illegal bucket name {bucket!r}: 3 to 63 lower-case letters, digits, dots and hyphens")
+            raise ValueError(
+                f"illegal bucket name {bucket!r}: 3 to 63 lower-case letters, digits, dots and hyphens"
+            )
         if any(character.isspace() or not character.isprintable() for character in key):
             raise ValueError("the key has white space or a control character in it")
         segments = key.removesuffix("/").split("/") if key else []
@@ -54,7 +58,7 @@ class S3Uri:
             raise ValueError("the key has an empty part ('//')")
         if "." in segments or ".." in segments:
             raise ValueError("the key has a part '.' or '..'")
-        if len(key.encode()) > 1024:
+        if len(key.encode()) > _KEY_MAX:
             raise ValueError("the key is longer than 1,024 bytes")
         return cls(bucket, key)
 
@@ -84,17 +88,19 @@ def experiment_name_problem(name: str) -> str:
     """Says what is wrong with an experiment's name; an empty text when nothing is."""
     if not name:
         return "an experiment needs a name"
-    if len(name) > 128:
+    if len(name) > _EXPERIMENT_NAME_MAX:
         return "longer than 128 characters"
     if all(_SEGMENT.fullmatch(part) for part in name.split("/")):
         return ""
-    return "each part between slashes has to start with a letter or digit, then letters, digits, '.', '_' or '-'"
+    return (
+        "each part between slashes has to start with a letter or digit, then letters, digits, '.', '_' or '-'"
+    )
 
 
 def legal_experiment_name(name: str) -> str:
     """The nearest legal experiment name; empty when nothing of the name can stay."""
     parts = (re.sub(r"[^A-Za-z0-9._-]+", "-", part).lstrip("._-") for part in name.split("/"))
-    return "/".join(part.rstrip("-") for part in parts if part)[:128].rstrip("/")
+    return "/".join(part.rstrip("-") for part in parts if part)[:_EXPERIMENT_NAME_MAX].rstrip("/")
 
 
 def job_name(experiment: str, now: datetime, token: str) -> str:
@@ -172,7 +178,9 @@ class ImageUri:
         name = ecr["name"] if ecr else text.rpartition("/")[2] if ":" in text.partition("/")[0] else text
         match = _IMAGE_NAME.fullmatch(name)
         if match is None:
-            raise ValueError("not an image reference such as 123456789012.dkr.ecr.us-east-1.amazonaws.com/name:tag")
+            raise ValueError(
+                "not an image reference such as 123456789012.dkr.ecr.us-east-1.amazonaws.com/name:tag"
+            )
         tag, _, digest = match["version"].partition("@")
         if not match["version"]:
             raise ValueError("the image has neither a tag nor a digest")

@@ -19,7 +19,15 @@ from sagemaker_launcher.archive import PATCH_MAX
 from sagemaker_launcher.manifest import Author, GitState, SourceState
 
 _USER_INFO = re.compile(r"(?<=://)[^/@]*@")
-_NOT_SOURCE = {".git", ".venv", "__pycache__", ".ipynb_checkpoints", ".mypy_cache", ".pytest_cache", ".ruff_cache"}
+_NOT_SOURCE = {
+    ".git",
+    ".venv",
+    "__pycache__",
+    ".ipynb_checkpoints",
+    ".mypy_cache",
+    ".pytest_cache",
+    ".ruff_cache",
+}
 
 
 @dataclass(frozen=True)
@@ -104,7 +112,9 @@ class CheckoutReader:
 def _state(status: str) -> GitState:
     """Reads `git status --porcelain=v2 --branch -z` (https://git-scm.com/docs/git-status, porcelain format version 2)."""
     headers = dict(
-        line.removeprefix("# ").split(" ", 1) for line in status.split("\0") if line.startswith("# ") and " " in line[2:]
+        line.removeprefix("# ").split(" ", 1)
+        for line in status.split("\0")
+        if line.startswith("# ") and " " in line[2:]
     )
     kinds = [line[:2] for line in status.split("\0") if line]
     commit, branch = headers.get("branch.oid", ""), headers.get("branch.head", "")

@@ -38,7 +38,15 @@ _EXIT_CODES = {
 # Characters that make a terminal do things: C0 without tab and newline, DEL and C1, and the bidirectional controls.
 _CONTROLS = {
     code: f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"  # noqa: PLR2004
-    for code in (*range(9), *range(11, 32), *range(0x7F, 0xA0), *range(0x202A, 0x202F), *range(0x2066, 0x206A), 0x200E, 0x200F)
+    for code in (
+        *range(9),
+        *range(11, 32),
+        *range(0x7F, 0xA0),
+        *range(0x202A, 0x202F),
+        *range(0x2066, 0x206A),
+        0x200E,
+        0x200F,
+    )
 }
 
 
@@ -51,7 +59,12 @@ def console(stream: TextIO) -> Console:
     """A console that is plain when its stream is no terminal."""
     plain = not stream.isatty()
     return Console(
-        file=stream, width=_WIDE if plain else None, no_color=plain or None, highlight=False, markup=False, emoji=False
+        file=stream,
+        width=_WIDE if plain else None,
+        no_color=plain or None,
+        highlight=False,
+        markup=False,
+        emoji=False,
     )
 
 
@@ -81,7 +94,9 @@ def print_json(document: Mapping[str, Any]) -> None:
     sys.stdout.write(json.dumps({"schema": _SCHEMA, **document}, indent=2) + "\n")
 
 
-def launch_document(plan: Plan, result: JobResult | None, differences: Iterable[Difference] = ()) -> dict[str, Any]:
+def launch_document(
+    plan: Plan, result: JobResult | None, differences: Iterable[Difference] = ()
+) -> dict[str, Any]:
     """What `launch --json` and `rerun --json` answer."""
     document: dict[str, Any] = {
         "job_name": plan.job.name,
@@ -116,7 +131,10 @@ def print_differences(differences: Iterable[Difference]) -> None:
     found = list(differences)
     for difference in found:
         change = f"{safe(difference.before)} -> {safe(difference.after)}"
-        err.print(Text.assemble((f"{difference.area}  ", "yellow"), f"{safe(difference.name)}: {change}"), soft_wrap=True)
+        err.print(
+            Text.assemble((f"{difference.area}  ", "yellow"), f"{safe(difference.name)}: {change}"),
+            soft_wrap=True,
+        )
     if not found:
         err.print(Text("nothing differs from the archived experiment"))
 
@@ -145,7 +163,10 @@ def print_experiment(experiment: Experiment, again: str) -> None:
     rows = [
         ("experiment", str(experiment.folder)),
         ("job", manifest.job_name),
-        ("launched", f"{manifest.created_at} by {manifest.author.user}@{manifest.author.host} on {manifest.target}"),
+        (
+            "launched",
+            f"{manifest.created_at} by {manifest.author.user}@{manifest.author.host} on {manifest.target}",
+        ),
         ("command", " ".join(manifest.command)),
         ("image", manifest.image_uri),
         ("versions", ", ".join(f"{name} {number}" for name, number in manifest.versions.items())),
@@ -153,7 +174,11 @@ def print_experiment(experiment: Experiment, again: str) -> None:
     if manifest.account:
         rows.append(("account", f"{manifest.account} ({manifest.author.arn}), {manifest.region}"))
     if manifest.git:
-        changes = f", with uncommitted changes ({manifest.git.patch_omitted or PATCH})" if manifest.git.dirty else ""
+        changes = (
+            f", with uncommitted changes ({manifest.git.patch_omitted or PATCH})"
+            if manifest.git.dirty
+            else ""
+        )
         rows.append(("git", f"{manifest.git.commit} {manifest.git.branch} {manifest.git.remote}{changes}"))
     if manifest.source:
         rows.append(("source", f"{manifest.source.path} (sha256 {manifest.source.sha256})"))
@@ -213,7 +238,12 @@ def print_list(summaries: Iterable[Summary]) -> None:
 def error_document(error: LauncherError) -> dict[str, Any]:
     """What any command answers under `--json` when it fails."""
     return {
-        "error": {"code": error.code, "exit": int(error.exit_code), "message": error.message, "hint": error.hint}
+        "error": {
+            "code": error.code,
+            "exit": int(error.exit_code),
+            "message": error.message,
+            "hint": error.hint,
+        }
     }
 
 

@@ -49,6 +49,22 @@ CONFIG_KEYS = {
     "ProfilerConfig": "ESTIMATOR.PROFILER_CONFIG",
     "TensorBoardOutputConfig": "ESTIMATOR.TENSORBOARD_OUTPUT_CONFIG",
 }
+# The same within a channel.
+_CHANNEL_KEYS = {
+    "InputMode": "INPUT_MODE",
+    "S3DataDistributionType": "DISTRIBUTION",
+    "S3DataType": "S3_DATA_TYPE",
+    "ContentType": "CONTENT_TYPE",
+    "CompressionType": "COMPRESSION",
+    "RecordWrapperType": "RECORD_WRAPPING",
+    "AttributeNames": "ATTRIBUTE_NAMES",
+    "InstanceGroupNames": "INSTANCE_GROUPS",
+    "ShuffleConfig": "SHUFFLE_SEED",
+    "FileSystemId": "FILE_SYSTEM_ID",
+    "FileSystemType": "FILE_SYSTEM_TYPE",
+    "FileSystemAccessMode": "FILE_SYSTEM_ACCESS_MODE",
+    "DirectoryPath": "DIRECTORY_PATH",
+}
 
 
 def create_training_job_request(job: Job) -> Request:
@@ -88,11 +104,27 @@ def create_training_job_request(job: Job) -> Request:
     )
 
 
-def config_key(path: str) -> str:
-    """The config key that a path of the request, such as `ResourceConfig.InstanceType`, comes from; or the path."""
+def config_key(path: str, request: Request) -> str:
+    """The config key that a path of a request comes from.
+
+    Args:
+        path: Such as `ResourceConfig.InstanceType` or `InputDataConfig[0].ContentType`.
+        request: The request, which knows the channels' names.
+    """
     parts = path.split(".")
-    for length in range(len(parts), 0, -1):
-        known = CONFIG_KEYS.get(".".join(parts[:length]))
+    if parts[0].startswith("InputDataConfig["):
+        channel = request["InputDataConfig"][int(parts[0].partition("[")[2].rstrip("]"))]["ChannelName"]
+        members = [
+            _CHANNEL_KEYS[part.partition("[")[0]]
+            for part in parts[1:]
+            if part.partition("[")[0] in _CHANNEL_KEYS
+        ]
+        return ".".join(["CHANNELS", channel, *members])
+    if parts[0] in ("HyperParameters", "Environment") and len(parts) > 1:
+        return f"{CONFIG_KEYS[parts[0]]}.{path.partition('.')[2]}"
+    names = [part.partition("[")[0] for part in parts]
+    for length in range(len(names), 0, -1):
+        known = CONFIG_KEYS.get(".".join(names[:length]))
         if known:
             return known
     return path
@@ -121,7 +153,9 @@ def _algorithm(job: Job) -> Request:
         ContainerArguments=list(image.arguments),
         TrainingImageConfig=_given(
             TrainingRepositoryAccessMode=image.repository_access_mode,
-            TrainingRepositoryAuthConfig=_given(TrainingRepositoryCredentialsProviderArn=image.credentials_provider_arn),
+            TrainingRepositoryAuthConfig=_given(
+                TrainingRepositoryCredentialsProviderArn=image.credentials_provider_arn
+            ),
         ),
     )
 
@@ -143,7 +177,8 @@ def _channel(channel: Channel) -> Request:
                 "S3Uri": channel.s3_uri,
                 "S3DataDistributionType": channel.distribution,
                 **_given(
-                    AttributeNames=list(channel.attribute_names), InstanceGroupNames=list(channel.instance_groups)
+                    AttributeNames=list(channel.attribute_names),
+                    InstanceGroupNames=list(channel.instance_groups),
                 ),
             }
         }

@@ -50,7 +50,9 @@ class RequestProblem:
     suggestion: str = ""
 
 
-def problems(request: dict[str, Any], *, allow_unknown_instance_type: bool = False) -> tuple[RequestProblem, ...]:
+def problems(
+    request: dict[str, Any], *, allow_unknown_instance_type: bool = False
+) -> tuple[RequestProblem, ...]:
     """Everything in a CreateTrainingJob request that the service's model forbids.
 
     Args:
@@ -106,12 +108,16 @@ def _text(shape: dict[str, Any], value: str, path: str) -> Iterator[RequestProbl
     if "enum" in shape:
         if value not in shape["enum"]:
             near = difflib.get_close_matches(value, shape["enum"], 1, 0.5)
-            yield RequestProblem(path, "the service knows no such value", value, _choices(shape["enum"]), *near)
+            yield RequestProblem(
+                path, "the service knows no such value", value, _choices(shape["enum"]), *near
+            )
         return
     yield from _size(shape, len(value), path, "characters")
     pattern = shape.get("pattern")
     if pattern and not _matches(pattern, value):
-        yield RequestProblem(path, "has characters or a form that the service refuses", value, f"the pattern {pattern}")
+        yield RequestProblem(
+            path, "has characters or a form that the service refuses", value, f"the pattern {pattern}"
+        )
 
 
 def _size(shape: dict[str, Any], size: float, path: str, unit: str) -> Iterator[RequestProblem]:

@@ -44,7 +44,9 @@ def _names(job: Job) -> Iterator[Violation]:
         if key.startswith(_RESERVED_TAGS):
             yield Violation("TAGS", f"tag {key!r}: names that start with launcher: or aws: are reserved")
     if len(job.tags) > _TAGS_MAX:
-        yield Violation("TAGS", f"{len(job.tags)} tags; at most {_TAGS_MAX}, since the service takes 50 and two are ours")
+        yield Violation(
+            "TAGS", f"{len(job.tags)} tags; at most {_TAGS_MAX}, since the service takes 50 and two are ours"
+        )
 
 
 def _region(job: Job) -> Iterator[Violation]:
@@ -56,7 +58,8 @@ def _region(job: Job) -> Iterator[Violation]:
     try:
         role = RoleArn.parse(job.role)
     except ValueError as error:
-        yield Violation("ESTIMATOR.ROLE", f"{error}, such as arn:aws:iam::123456789012:role/Name: {job.role!r}")
+        given = f": {job.role!r}" if job.role else ""
+        yield Violation("ESTIMATOR.ROLE", f"{error}, such as arn:aws:iam::123456789012:role/Name{given}")
         return
     if partition and role.partition != partition[0]:
         yield Violation(
@@ -68,6 +71,11 @@ def _region(job: Job) -> Iterator[Violation]:
 
 def _image(job: Job) -> Iterator[Violation]:
     key = "ESTIMATOR.IMAGE_URI"
+    if not job.image.uri:
+        yield Violation(
+            key, "an image is needed, such as 123456789012.dkr.ecr.us-east-1.amazonaws.com/name:tag"
+        )
+        return
     try:
         image = ImageUri.parse(job.image.uri)
     except ValueError as error:
@@ -76,14 +84,17 @@ def _image(job: Job) -> Iterator[Violation]:
     if not image.region:
         if job.image.repository_access_mode != "Vpc":
             yield Violation(
-                key, f"{job.image.uri!r} is not in ECR; a private registry needs TRAINING_REPOSITORY_ACCESS_MODE: Vpc"
+                key,
+                f"{job.image.uri!r} is not in ECR; a private registry needs TRAINING_REPOSITORY_ACCESS_MODE: Vpc",
             )
         return
     partition = service_model.partition_of(image.region)
     if partition and image.suffix != partition[1]:
         yield Violation(key, f"registries of {image.region} end in {partition[1]}, not in {image.suffix}")
     if job.region and image.region != job.region:
-        yield Violation(key, f"the image is in {image.region} and the job in {job.region}; copy it to the job's region")
+        yield Violation(
+            key, f"the image is in {image.region} and the job in {job.region}; copy it to the job's region"
+        )
 
 
 def _places(job: Job) -> Iterator[Violation]:
@@ -91,9 +102,13 @@ def _places(job: Job) -> Iterator[Violation]:
     optional = {
         "S3.CHECKPOINTS": job.checkpoints_uri,
         "ESTIMATOR.MODEL_URI": job.model_uri,
-        "ESTIMATOR.DEBUGGER_HOOK_CONFIG.S3_OUTPUT_PATH": job.debugger_hook.s3_output_path if job.debugger_hook else "",
+        "ESTIMATOR.DEBUGGER_HOOK_CONFIG.S3_OUTPUT_PATH": job.debugger_hook.s3_output_path
+        if job.debugger_hook
+        else "",
         "ESTIMATOR.PROFILER_CONFIG.S3_OUTPUT_PATH": job.profiler.s3_output_path if job.profiler else "",
-        "ESTIMATOR.TENSORBOARD_OUTPUT_CONFIG.S3_OUTPUT_PATH": job.tensorboard.s3_output_path if job.tensorboard else "",
+        "ESTIMATOR.TENSORBOARD_OUTPUT_CONFIG.S3_OUTPUT_PATH": job.tensorboard.s3_output_path
+        if job.tensorboard
+        else "",
     }
     for key, uri in {**needed, **{key: uri for key, uri in optional.items() if uri}}.items():
         yield from s3_uri_violations(key, uri)
@@ -106,7 +121,9 @@ def s3_uri_violations(key: str, uri: str) -> Iterator[Violation]:
     try:
         S3Uri.parse(uri)
     except ValueError as error:
-        yield Violation(key, f"{error}: {uri!r}" if uri else "an S3 URI is needed, such as s3://bucket/prefix")
+        yield Violation(
+            key, f"{error}: {uri!r}" if uri else "an S3 URI is needed, such as s3://bucket/prefix"
+        )
 
 
 def _spot(job: Job) -> Iterator[Violation]:
@@ -118,10 +135,13 @@ def _spot(job: Job) -> Iterator[Violation]:
             f"{limits.max_wait_s} s is less than MAX_RUN ({limits.max_run_s} s): it covers waiting and running",
         )
     if limits.max_wait_s and not limits.spot:
-        yield Violation("ESTIMATOR.MAX_WAIT", "is only for spot instances; remove it or set USE_SPOT_INSTANCES: true")
+        yield Violation(
+            "ESTIMATOR.MAX_WAIT", "is only for spot instances; remove it or set USE_SPOT_INSTANCES: true"
+        )
     if limits.spot and not job.checkpoints_uri:
         yield Violation(
-            "S3.CHECKPOINTS", "is needed with USE_SPOT_INSTANCES: without it every interruption starts from zero"
+            "S3.CHECKPOINTS",
+            "is needed with USE_SPOT_INSTANCES: without it every interruption starts from zero",
         )
 
 
@@ -139,7 +159,9 @@ def _warm_pool(job: Job) -> Iterator[Violation]:
 def _machines(job: Job) -> Iterator[Violation]:
     machines = job.machines
     if machines.groups and machines.instance_type:
-        yield Violation("ESTIMATOR.INSTANCE_GROUPS", "either groups or INSTANCE_TYPE and INSTANCE_COUNT, not both")
+        yield Violation(
+            "ESTIMATOR.INSTANCE_GROUPS", "either groups or INSTANCE_TYPE and INSTANCE_COUNT, not both"
+        )
     if not machines.groups and not machines.instance_type:
         yield Violation("ESTIMATOR.INSTANCE_TYPE", "an instance type is needed, such as ml.m5.xlarge")
     if not machines.groups and machines.instance_count < 1:
@@ -151,7 +173,9 @@ def _machines(job: Job) -> Iterator[Violation]:
         yield Violation("ESTIMATOR.INSTANCE_GROUPS", f"two groups are called {name!r}")
     for instance_type in machines.instance_types:
         if machines.volume_kms_key and _LOCAL_DISK.match(instance_type):
-            yield Violation("ESTIMATOR.VOLUME_KMS_KEY", f"{instance_type} has its own disks, which take no volume key")
+            yield Violation(
+                "ESTIMATOR.VOLUME_KMS_KEY", f"{instance_type} has its own disks, which take no volume key"
+            )
 
 
 def _vpc(job: Job) -> Iterator[Violation]:
@@ -162,10 +186,13 @@ def _vpc(job: Job) -> Iterator[Violation]:
     if network.security_group_ids and not network.subnets:
         yield Violation("ESTIMATOR.SUBNETS", "SECURITY_GROUP_IDS need SUBNETS")
     if image.repository_access_mode == "Vpc" and not network.subnets:
-        yield Violation("ESTIMATOR.TRAINING_REPOSITORY_ACCESS_MODE", "Vpc needs SUBNETS and SECURITY_GROUP_IDS")
+        yield Violation(
+            "ESTIMATOR.TRAINING_REPOSITORY_ACCESS_MODE", "Vpc needs SUBNETS and SECURITY_GROUP_IDS"
+        )
     if image.credentials_provider_arn and not image.repository_access_mode:
         yield Violation(
-            "ESTIMATOR.TRAINING_REPOSITORY_CREDENTIALS_PROVIDER_ARN", "needs TRAINING_REPOSITORY_ACCESS_MODE: Vpc"
+            "ESTIMATOR.TRAINING_REPOSITORY_CREDENTIALS_PROVIDER_ARN",
+            "needs TRAINING_REPOSITORY_ACCESS_MODE: Vpc",
         )
 
 
@@ -173,9 +200,13 @@ def _channels(job: Job) -> Iterator[Violation]:
     groups = {group.name for group in job.machines.groups}
     data = [channel for channel in job.channels if channel.name != CONFIG_CHANNEL]
     if len(job.channels) - len(data) > 1:
-        yield Violation(f"CHANNELS.{CONFIG_CHANNEL}", "this name belongs to the training config's own channel")
+        yield Violation(
+            f"CHANNELS.{CONFIG_CHANNEL}", "this name belongs to the training config's own channel"
+        )
     if job.model_uri and job.model_channel_name in {channel.name for channel in job.channels}:
-        yield Violation("ESTIMATOR.MODEL_CHANNEL_NAME", f"a channel is already called {job.model_channel_name!r}")
+        yield Violation(
+            "ESTIMATOR.MODEL_CHANNEL_NAME", f"a channel is already called {job.model_channel_name!r}"
+        )
     for channel in data:
         key = f"CHANNELS.{channel.name}"
         yield from _file_system(channel, job, key) if channel.file_system else _s3_channel(channel, job, key)
@@ -207,7 +238,9 @@ def _s3_channel(channel: Channel, job: Job, key: str) -> Iterator[Violation]:
         if not channel.attribute_names:
             yield Violation(f"{key}.ATTRIBUTE_NAMES", "an augmented manifest needs them")
     if channel.compression == "Gzip" and mode != "Pipe":
-        yield Violation(f"{key}.COMPRESSION", f"the service unpacks Gzip in Pipe mode only, not in {mode} mode")
+        yield Violation(
+            f"{key}.COMPRESSION", f"the service unpacks Gzip in Pipe mode only, not in {mode} mode"
+        )
 
 
 def _metrics(job: Job) -> Iterator[Violation]:
@@ -220,7 +253,10 @@ def _metrics(job: Job) -> Iterator[Violation]:
             yield Violation(key, f"not a regular expression: {error}")
             continue
         if not groups:
-            yield Violation(key, f"{metric.regex!r} has no group; put the number in parentheses, such as loss=([0-9.e+-]+)")
+            yield Violation(
+                key,
+                f"{metric.regex!r} has no group; put the number in parentheses, such as loss=([0-9.e+-]+)",
+            )
 
 
 _RULES: tuple[Callable[[Job], Iterator[Violation]], ...] = (

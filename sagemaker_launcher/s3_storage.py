@@ -42,7 +42,6 @@ class S3Storage:
             client.meta.events.register("provide-client-params.s3", _demand(self._owner()))
         return client
 
-
     def read(self, uri: S3Uri, limit: int) -> bytes:
         for attempt in range(1, _READ_ATTEMPTS + 1):
             try:
@@ -69,7 +68,9 @@ class S3Storage:
                 raise
             except _ConcurrentWriteError:
                 if attempt == _CONFLICT_ATTEMPTS:
-                    raise UnavailableError(f"cannot write {uri}: S3 reports a conflicting write again and again") from None
+                    raise UnavailableError(
+                        f"cannot write {uri}: S3 reports a conflicting write again and again"
+                    ) from None
 
     def _put_new(self, uri: S3Uri, data: bytes) -> None:
         try:
@@ -84,7 +85,9 @@ class S3Storage:
             raise
         if "ETag" not in answer:
             # The login page of a network answers 200 to everything.
-            raise UnavailableError(f"cannot write {uri}: what answered is not S3", hint="log in to this network first")
+            raise UnavailableError(
+                f"cannot write {uri}: what answered is not S3", hint="log in to this network first"
+            )
 
     def _holds(self, uri: S3Uri, data: bytes) -> bool:
         with aws_errors(f"read {uri}"):

@@ -5,9 +5,7 @@ from __future__ import annotations
 import binascii
 import functools
 import itertools
-import math
 import re
-from collections import Counter
 from dataclasses import dataclass
 from enum import Enum, auto
 from typing import TYPE_CHECKING, NamedTuple
@@ -23,7 +21,7 @@ _ENOUGH = 20  # findings in a window of a line: whoever has that many needs no m
 _SHORTEST = 6
 _SHORTEST_NO_WORD = 8
 _VALUE_MAX = 256
-_RANDOM_BITS = 4.2  # per character: 32 random Base64 characters have about 4.5, names and paths about 4
+_RANDOM_RUNS = 0.45  # runs per character: random Base64 has about 0.65, names and paths about 0.35
 
 _HINT = (
     "keep secrets in AWS Secrets Manager and let the job read them with its role; "
@@ -163,9 +161,12 @@ def _in_value(key: str, value: str, where: str) -> Iterator[tuple[Finding, bool]
 
 def _hits(line: _Line, formats: tuple[_Format, ...]) -> list[_Hit]:
     if len(line.text) > _WINDOW:
-        starts = range(0, len(line.text), _WINDOW - _OVERLAP)
+        step = _WINDOW - _OVERLAP
+        starts = range(0, len(line.text), step)
         windows = (line._replace(text=line.text[start : start + _WINDOW]) for start in starts)
-        return [hit for window in windows for hit in _hits(window, formats)]
+        # What the end of a window cuts in two is whole in the next one.
+        found = (hit for window in windows for hit in _hits(window, formats))
+        return [hit for hit in found if hit.start < step or hit.end < _WINDOW]
     hits: list[_Hit] = []
     for hit in itertools.chain(_formatted(line.text, formats), _named(line.text, code=line.code)):
         if not any(hit.start < other.end and other.start < hit.end for other in hits):
@@ -248,7 +249,7 @@ class _Format:
     Attributes:
         rule: What it is, with its article.
         hints: Words apart by a blank, of which every match has one: far cheaper to look for than the pattern.
-        pattern: Its group `secret` is the value. No part of a match begins another one, which keeps it linear.
+        pattern: Its group `secret` is the value. No part of a match begins another: that keeps it linear.
         holds: Whether a match is one indeed.
         show: The masked form.
     """
@@ -265,7 +266,7 @@ def _token(rule: str, hints: str, pattern: str) -> _Format:
     return _Format(rule, hints, rf"(?:(?<![\w-])|(?<=\\[nrt]))(?P<secret>{pattern})")
 
 
-# Prefixes and alphabets as the providers' own documentation gives them; lengths with some slack, since they grow.
+# Prefixes and alphabets as the providers document them; lengths with some slack, since they grow.
 _FORMATS = (
     _Format(
         "a private key",
@@ -369,7 +370,7 @@ _VAGUE_NAME = r"(?:^|_)(?:auth|authorization|pass)$"  # as often a method or a p
 _KEY_NAME = r"(?:^|_)key$"
 # Names that tell about a secret, refer to one, or are a language model's word for something else.
 _HARMLESS_NAME = (
-    r"kms|public|(?:^|_)(?:bos|eos|eot|eod|pad|unk|cls|sep|mask|special|start|begin|end|stop|fim|image|audio|video"
+    r"kms|public_key|(?:^|_)(?:bos|eos|eot|eod|pad|unk|cls|sep|mask|special|start|begin|end|stop|fim|image|audio|video"
     r"|next|prev|previous|first|last|new|extra|per|each|max|min|num|n|vocab|word|char|sub|added|prompt|completion"
     r"|continuation|pagination)_token$"
     r"|_(?:ids?|arns?|names?|paths?|files?|dir|ur[il]s?|endpoint|host|enabled|types?|kind|env|var|ttl|expiry"
@@ -399,9 +400,9 @@ _WORDS = r"[A-Za-z]+([/_.-]+[A-Za-z]+)*"
 _EXPRESSION = r"[\[{(#]|[A-Za-z_][\w.]*[(\[]|.*:$"
 
 _KEY = (
-    r"(?<![\w.-])(?P<flag>--?)?\.?(?P<key>[A-Za-z_][\w.-]{2,127})(?P<closed>\\?[\"'])?"
+    r"(?<![\w.-])(?P<quoted>(?<=[\"']))?(?P<flag>--?)?\.?(?P<key>[A-Za-z_][\w.-]{2,127})(?P<closed>\\?[\"'])?"
     r"(?:\]?[ \t]*(?:(?P<equals>[:?]=|=>|=(?!=))|(?P<colon>:(?(closed)|(?=[\s\\\"']))))[ \t]*"
-    r"|(?(closed)[ \t]*,[ \t]*(?=\\?[\"'])|(?!))|(?(flag)[ \t]+(?=[^\s-])|(?!)))"
+    r"|(?(quoted)(?(closed)[ \t]*,[ \t]*(?=\\?[\"'])|(?!))|(?!))|(?(flag)[ \t]+(?=[^\s-])|(?!)))"
 )
 _VALUE = (
     r"[rbufRBUF]{0,2}(?:\\[\"'](?P<escaped>[^\"'\\]{0,256})|\"(?P<double>(?:[^\"\\]|\\.){0,256})"
@@ -428,7 +429,7 @@ def _is_code(name: str) -> bool:
 
 
 def _named(text: str, *, code: bool) -> Iterator[_Hit]:
-    """Values that follow the name of a secret: `key: value`, `KEY=value`, `("key", "value")`, `--key value`."""
+    """Values behind the name of a secret: `key: value`, `KEY=value`, `("key", "value")`, `--key value`."""
     comment = _regex(r"(?:^|\s)#").search(text)
     prose = comment.start() if comment else len(text)
     position = 0
@@ -483,7 +484,7 @@ def _named_rule(key: str, value: str, *, doubtful: bool = False) -> str:
 
 @functools.lru_cache(maxsize=4096)
 def _kind(key: str) -> _Kind:
-    name = _snake(key.rstrip(".").rpartition(".")[2]).rstrip("_0123456789")
+    name = _regex(r"_\d+$").sub("", _snake(key.rstrip(".").rpartition(".")[2]))
     if _regex(_HARMLESS_NAME).search(name):
         return _Kind.HARMLESS
     if _regex(_TELLING_NAME).search(name):
@@ -506,14 +507,14 @@ def _repeats(key: str, value: str) -> bool:
 
 
 def _is_random(value: str) -> bool:
-    """Whether a value is Base64 of at least 24 random bytes, and not a path, a name or a hexadecimal digest."""
+    """Whether a value is Base64 of at least 24 random bytes, and no path, name or hexadecimal digest.
+
+    How often upper case, lower case and digits take turns tells them apart better than their entropy does.
+    """
     body = value.rstrip("=")
-    if not _regex(r"[\w+/-]{32,}").fullmatch(body) or sum(map(body.count, "+/_-")) > len(body) / 12:
-        return False
-    if not all(any(map(belongs, body)) for belongs in (str.isupper, str.islower, str.isdigit)):
-        return False
-    shares = [count / len(body) for count in Counter(body).values()]
-    return -sum(share * math.log2(share) for share in shares) >= _RANDOM_BITS
+    mixed = _regex(r"(?=.*[a-z])(?=.*[A-Z])(?=.*\d)[\w+/-]{32,}").fullmatch(body)
+    runs = _regex(r"[a-z]+|[A-Z]+|\d+|[+/_-]+").findall(body)
+    return bool(mixed) and len(runs) > _RANDOM_RUNS * len(body)
 
 
 # --- the new side of a unified diff ---

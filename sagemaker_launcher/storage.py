@@ -91,7 +91,9 @@ class FolderStorage:
                 os.link(temporary, path)
             except FileExistsError:
                 if path.read_bytes() != data:
-                    raise ConflictError(f"{uri} exists already, and nothing in the archive is ever replaced") from None
+                    raise ConflictError(
+                        f"{uri} exists already, and nothing in the archive is ever replaced"
+                    ) from None
 
     def list(self, prefix: S3Uri, limit: int = 0) -> Iterator[StoredObject]:
         bucket = self._root / prefix.bucket
@@ -102,7 +104,9 @@ class FolderStorage:
                 return
             status = path.stat()
             key = path.relative_to(bucket).as_posix()
-            yield StoredObject(S3Uri(prefix.bucket, key), status.st_size, f"{status.st_size}-{status.st_mtime_ns}")
+            yield StoredObject(
+                S3Uri(prefix.bucket, key), status.st_size, f"{status.st_size}-{status.st_mtime_ns}"
+            )
 
     def download(self, uri: S3Uri, path: Path) -> None:
         incomplete = path.with_name(f"{path.name}.{secrets.token_hex(4)}")
@@ -176,4 +180,6 @@ def _file_errors(uri: S3Uri) -> Iterator[None]:
     except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
         raise NotFoundError(f"no such object: {uri} ({error.filename})", code="object_not_found") from error
     except OSError as error:
-        raise EnvironmentProblemError(f"cannot reach {uri}: {error}", hint="check the folder behind --s3-root") from error
+        raise EnvironmentProblemError(
+            f"cannot reach {uri}: {error}", hint="check the folder behind --s3-root"
+        ) from error

@@ -42,8 +42,8 @@ _OCTAL_OR_HEXADECIMAL = re.compile(r"0o[0-7]+|0x[0-9a-fA-F]+")
 _FLOAT = re.compile(r"[-+]?(?:\.[0-9]+|[0-9]+\.[0-9]*|[0-9]+(?=[eE]))(?:[eE][-+]?[0-9]+)?")
 _NOT_FINITE = re.compile(r"[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)")
 
-# What YAML forbids, and four more: a byte order mark inside the text, and U+0085, U+2028 and U+2029, which end
-# a line in YAML 1.1 but not in 1.2.
+# What YAML forbids, and four more: a byte order mark inside the text, and U+0085, U+2028 and U+2029, which
+# break lines in YAML 1.1 but not in 1.2.
 _BAD_CHARACTER = re.compile(
     "[^\t\n\r\x20-\x7e\xa0-\u2027\u202a-\ud7ff\ue000-\ufefe\uff00-\ufffd\U00010000-\U0010ffff]"
 )
@@ -236,7 +236,7 @@ def _yaml_files_near(path: Path) -> list[str]:
 class _PurePythonParser(yaml.SafeLoader):
     """PyYAML's own parser. It would let half a surrogate pair pass, and fail on escapes beyond U+10FFFF."""
 
-    def scan_flow_scalar_non_spaces(self, double: bool, start_mark: yaml.Mark) -> list[str]:  # noqa: FBT001
+    def scan_flow_scalar_non_spaces(self, double: bool, start_mark: yaml.Mark) -> list[str]:
         try:
             chunks: list[str] = super().scan_flow_scalar_non_spaces(double, start_mark)
             "".join(chunks).encode()
@@ -380,10 +380,10 @@ class _Document:
             raise _GaveUpError
 
     def _check_directives(self) -> None:
-        for match in _DIRECTIVE.finditer(self._text):
-            if not _VERSION_DIRECTIVE.fullmatch(match[1]):
+        for number, match in enumerate(_DIRECTIVE.finditer(self._text)):
+            if number > 0 or not _VERSION_DIRECTIVE.fullmatch(match[1]):
                 place = self._places.of(match.start(1))
-                self._report(place, "directives are not allowed, except %YAML 1.2", value=_shown(match[1]))
+                self._report(place, "no directive is allowed except one %YAML 1.2", value=_shown(match[1]))
                 raise _GaveUpError
 
     def _read(self, parser: _Parser) -> None:
@@ -433,11 +433,8 @@ class _Document:
         # libyaml keeps the tag '!' to itself.
         tag = event.tag or ("!" if self._text.startswith("!", offset) else "")
         if tag:
-            self._report(
-                self._places.of(offset),
-                "tags are not allowed",
-                value=_shown(tag.replace("tag:yaml.org,2002:", "!!")),
-            )
+            value = _shown(tag.replace("tag:yaml.org,2002:", "!!"))
+            self._report(self._places.of(offset), "tags are not allowed", value=value)
 
     def _add(self, node: Node) -> None:
         if self._open and self._open[-1].awaits_key:
@@ -476,8 +473,8 @@ class _Document:
 
 
 _MISPLACED = "does not belong here; check the indentation, quotes and brackets"
-# Parts of PyYAML's and libyaml's messages, which differ, and what they mean to a user. True: the place to show
-# is the start of the thing that was being read, not where reading failed.
+# Parts of PyYAML's and libyaml's messages, which differ, and what they mean to a user. True: the place to
+# name is the start of the thing that was being read, not where reading failed.
 _EXPLANATIONS = (
     ("invalid Unicode character escape code", True, "this text has an escape in it that is not a character"),
     ("while scanning a quoted scalar", True, "this quote is never closed"),
@@ -510,17 +507,21 @@ def _explained(error: yaml.MarkedYAMLError, text: str) -> tuple[int, str]:
     if character == "\t":
         indents = not re.split(r"[\r\n]", text[:offset])[-1].strip()
         return offset, "tab used for indentation" if indents else "tab used where a space is needed"
-    message = f"{error.context}: {error.problem}"
+    # PyYAML tells what it found instead; libyaml does not.
+    problem = str(error.problem).partition(", but ")[0]
+    message = f"{error.context}: {problem}"
     if "cannot start any token" in message:
         return offset, f"text cannot start with {character}; put it in quotes"
     if "while parsing a flow" in message and not text[offset:].strip():
+        if "node" in message:
+            return offset, "a bracket is not closed before the text ends"
         return start, "this bracket is never closed"
     if "escape" in message or "hex" in message:
         offset = text.rfind("\\", start, offset + 1)
     for part, is_about_start, explanation in _EXPLANATIONS:
         if part in message:
             return start if is_about_start else offset, explanation
-    return offset, f"not YAML: {_shown(str(error.problem))}"
+    return offset, f"not YAML: {_shown(problem)}"
 
 
 def _shown(text: str) -> str:

@@ -70,7 +70,9 @@ def _run_options(command: Command) -> Command:
 
 @click.command()
 @click.argument("config", type=click.Path(path_type=Path))
-@click.option("--on", "target", type=click.Choice(_TARGETS), default="aws", show_default=True, help="Where to run it.")
+@click.option(
+    "--on", "target", type=click.Choice(_TARGETS), default="aws", show_default=True, help="Where to run it."
+)
 @override_options
 @s3_root_option
 @_run_options
@@ -139,7 +141,9 @@ class _Run:
         if options.detach and target != "aws":
             raise UsageError(f"--detach: a job on {target} ends with this command")
         if options.s3_root and target == "aws" and not options.dry_run:
-            raise UsageError("--s3-root stands in for S3, and a job on AWS needs S3 itself", hint="add --on process")
+            raise UsageError(
+                "--s3-root stands in for S3, and a job on AWS needs S3 itself", hint="add --on process"
+            )
         self._options = options
         self._folder = folder
         if not options.dry_run:

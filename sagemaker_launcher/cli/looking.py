@@ -14,7 +14,9 @@ from sagemaker_launcher.cli.places import ArchivePlace, archive_options, json_op
 @click.command()
 @click.argument("config", type=click.Path(path_type=Path))
 @override_options
-@click.option("--offline", is_flag=True, required=True, help="Ask AWS nothing: check what this machine knows.")
+@click.option(
+    "--offline", is_flag=True, required=True, help="Ask AWS nothing: check what this machine knows."
+)
 @json_option
 def check(
     config: Path,
@@ -45,7 +47,9 @@ def check(
 
 
 @click.command("list")
-@click.option("--limit", "-n", type=click.IntRange(1, 1000), default=20, show_default=True, help="How many at most.")
+@click.option(
+    "--limit", "-n", type=click.IntRange(1, 1000), default=20, show_default=True, help="How many at most."
+)
 @archive_options
 @json_option
 def list_(

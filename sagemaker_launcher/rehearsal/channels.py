@@ -112,6 +112,8 @@ def _place(item: StoredObject, prefix: S3Uri) -> Placed:
     parts = relative.split("/")
     if any(part in {"", ".", ".."} for part in parts) or "\0" in relative or "\\" in relative:
         raise UnsafeError(
-            f"{item.uri} has a key that could leave the channel's folder", hint="rename the object", code="traversal"
+            f"{item.uri} has a key that could leave the channel's folder",
+            hint="rename the object",
+            code="traversal",
         )
     return Placed(item.uri, item.size, relative)

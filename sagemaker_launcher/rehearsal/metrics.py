@@ -1,4 +1,7 @@
-"""Metrics read from the log, as the service reads them. https://docs.aws.amazon.com/sagemaker/latest/dg/training-metrics.html"""
+"""Metrics read from the log, as the service reads them.
+
+https://docs.aws.amazon.com/sagemaker/latest/dg/training-metrics.html
+"""
 
 from __future__ import annotations
 

@@ -44,7 +44,11 @@ class Program:
     """
 
     def __init__(
-        self, command: Sequence[str], folder: Path, environment: Mapping[str, str], on_line: Callable[[str], None]
+        self,
+        command: Sequence[str],
+        folder: Path,
+        environment: Mapping[str, str],
+        on_line: Callable[[str], None],
     ) -> None:
         self._on_line = on_line
         self._last_lines: deque[str] = deque(maxlen=_LAST_LINES)
@@ -58,7 +62,9 @@ class Program:
             # Ctrl-C in the terminal is for the launcher, which then decides what the program gets.
             start_new_session=True,
         )
-        self._reader = threading.Thread(target=self._read, args=(self._process.stdout,), name="log", daemon=True)
+        self._reader = threading.Thread(
+            target=self._read, args=(self._process.stdout,), name="log", daemon=True
+        )
         self._reader.start()
 
     def wait(self, time_limit_s: float, grace_s: float) -> ProgramEnd:

@@ -73,7 +73,13 @@ class Tree:
         """Makes the folders, and writes the service's files into them."""
         checkpoints = self.checkpoints(request)
         channels = (self.channel(channel["ChannelName"]) for channel in request["InputDataConfig"])
-        for folder in (self.config, self.model, self.output_data, *channels, *([checkpoints] if checkpoints else [])):
+        for folder in (
+            self.config,
+            self.model,
+            self.output_data,
+            *channels,
+            *([checkpoints] if checkpoints else []),
+        ):
             folder.mkdir(parents=True, exist_ok=True)
         for name, content in service_files(request).items():
             (self.config / name).write_text(_compact(content), "utf-8")
@@ -115,7 +121,9 @@ def resource_config(request: Request) -> dict[str, Any]:
         "current_instance_type": instance_type,
         "current_group_name": name,
         "hosts": ["algo-1"],
-        "instance_groups": [{"instance_group_name": name, "instance_type": instance_type, "hosts": ["algo-1"]}],
+        "instance_groups": [
+            {"instance_group_name": name, "instance_type": instance_type, "hosts": ["algo-1"]}
+        ],
         "network_interface_name": _INTERFACE,
     }
 

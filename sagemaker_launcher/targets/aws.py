@@ -11,7 +11,13 @@ from typing import Any
 from sagemaker_launcher import estimator, jobs
 from sagemaker_launcher.archive import Sealed
 from sagemaker_launcher.aws import Aws, aws_errors
-from sagemaker_launcher.errors import ConflictError, IntegrityError, LauncherError, NotFoundError, UnavailableError
+from sagemaker_launcher.errors import (
+    ConflictError,
+    IntegrityError,
+    LauncherError,
+    NotFoundError,
+    UnavailableError,
+)
 from sagemaker_launcher.events import Events
 from sagemaker_launcher.job import Job
 from sagemaker_launcher.request import Request
@@ -79,7 +85,8 @@ class RecordingClient:
         ]
         if different:
             raise IntegrityError(
-                "nothing was sent: the SDK would send another request than the archived one: " + "; ".join(different),
+                "nothing was sent: the SDK would send another request than the archived one: "
+                + "; ".join(different),
                 hint="please report this, with the versions of this tool and of the SDK",
                 code="request_differs",
             )

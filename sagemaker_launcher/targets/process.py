@@ -159,7 +159,9 @@ class ProcessTarget:
         entry_point = self._source.entry_point
         if not toolkit.is_valid_entry_point(entry_point) or not (self._folder / entry_point).is_file():
             raise EnvironmentProblemError(
-                f"{self._folder} has no program {entry_point!r}", hint="check SOURCE.ENTRY_POINT", code="no_source"
+                f"{self._folder} has no program {entry_point!r}",
+                hint="check SOURCE.ENTRY_POINT",
+                code="no_source",
             )
         try:
             Tree(Path()).checkpoints(request)
@@ -208,7 +210,9 @@ class _Run:
         return self._result(STOPPED)
 
     def _bring_data(self, contents: list[ChannelContent]) -> CheckpointSync | None:
-        config = next(item for item in self._request["InputDataConfig"] if item["ChannelName"] == CONFIG_CHANNEL)
+        config = next(
+            item for item in self._request["InputDataConfig"] if item["ChannelName"] == CONFIG_CHANNEL
+        )
         contents = [*contents, list_channel(config, "File", self._storage)]
         for content in contents:
             materialise(content, self._tree.channel(content.name), self._storage, lambda _: None)
@@ -237,7 +241,9 @@ class _Run:
                 end = program.wait(limit, grace_s)
             except Interrupted as interrupted:
                 signal_number = interrupted.number
-                self._events.note(f"stopping the job: SIGTERM, and SIGKILL after {grace_s:g} s (Ctrl-C: at once)")
+                self._events.note(
+                    f"stopping the job: SIGTERM, and SIGKILL after {grace_s:g} s (Ctrl-C: at once)"
+                )
                 self._enter("Stopping", "Stopping the training job")
                 end = _stop(program, grace_s)
         self._training_s = time.monotonic() - start

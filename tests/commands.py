@@ -1,0 +1,77 @@
+"""Runs the command line as a user does: a process of its own, with nothing of this machine's settings."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+SCRIPT = ROOT / "run_sagemaker_job.py"
+
+
+@dataclass(frozen=True)
+class Finished:
+    """What a command left behind."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def json(self) -> Any:  # noqa: ANN401 - a JSON document
+        """The one JSON document on stdout."""
+        return json.loads(self.out)
+
+    @property
+    def has_traceback(self) -> bool:
+        return "Traceback (most recent call last)" in self.err + self.out
+
+
+def clean_environment(home: Path, **extra: str) -> dict[str, str]:
+    """Variables of a fresh machine: no AWS, an empty HOME; the machine's certificates stay."""
+    kept = {name: os.environ[name] for name in ("PATH", "TMPDIR", "SSL_CERT_FILE") if name in os.environ}
+    # A metadata service would be asked for credentials otherwise, which takes seconds where there is none.
+    return {**kept, "HOME": str(home), "LANG": "C.UTF-8", "AWS_EC2_METADATA_DISABLED": "true", **extra}
+
+
+@dataclass(frozen=True)
+class CommandLine:
+    """The command line in one working directory, with one set of variables."""
+
+    folder: Path
+    environment: Mapping[str, str]
+
+    def __call__(
+        self, *words: str | Path, env: Mapping[str, str] | None = None, timeout: float = 120
+    ) -> Finished:
+        done = subprocess.run(
+            self.command(*words),
+            cwd=self.folder,
+            env={**self.environment, **(env or {})},
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            check=False,
+        )
+        return Finished(done.returncode, done.stdout, done.stderr)
+
+    def start(self, *words: str | Path, env: Mapping[str, str] | None = None) -> subprocess.Popen[str]:
+        """Starts a command and comes back at once; the caller waits for it or ends it."""
+        return subprocess.Popen(
+            self.command(*words),
+            cwd=self.folder,
+            env={**self.environment, **(env or {})},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    @staticmethod
+    def command(*words: str | Path) -> Sequence[str]:
+        return [sys.executable, str(SCRIPT), *map(str, words)]
