@@ -53,10 +53,10 @@ def check_sdk_version() -> str:
 
 def import_sdk() -> None:
     """Imports the SDK, which takes over a second: call it in a thread while other work goes on."""
-    # Without this the SDK prints its end-of-support notice, and lines about its defaults files on stdout.
+    # Without this the SDK prints its end-of-support notice.
     os.environ["SAGEMAKER_SUPPRESS_V2_WARNING"] = "1"
-    for name in ("sagemaker", "sagemaker.config", "sagemaker.telemetry"):
-        logging.getLogger(name).setLevel(logging.CRITICAL)
+    # It also sets up logging for the whole process and writes there, partly on stdout; this tool logs nothing.
+    logging.disable(logging.CRITICAL)
     importlib.import_module("sagemaker.estimator")
 
 

@@ -55,12 +55,12 @@ def follow(aws: Aws, job_name: str, events: Events) -> JobResult:
             log.tell(events)
             pause_s, silent_since = _POLL_S, None
         except CredentialsError as error:
-            raise _lost(job_name, error) from error
+            raise _lost(job_name, client.meta.region_name, error) from error
         except UnavailableError as error:
             now = time.monotonic()
             silent_since = silent_since or now
             if now - silent_since > _GIVE_UP_AFTER_S:
-                raise _lost(job_name, error) from error
+                raise _lost(job_name, client.meta.region_name, error) from error
             if pause_s == _POLL_S:
                 events.note(f"no contact with AWS, trying again (the job goes on): {error.message}")
             pause_s = min(2 * pause_s, _LONGEST_POLL_S)
@@ -165,21 +165,21 @@ class JobLog:
                 return lines
 
 
-def _lost(job_name: str, error: LauncherError) -> JobStillRunningError:
+def _lost(job_name: str, region: str, error: LauncherError) -> JobStillRunningError:
     return JobStillRunningError(
         f"contact with the job {job_name} is lost, and the job goes on: {error.message}",
-        hint=f"log in, then: {watch_command(job_name)}",
+        hint=f"log in, then: {watch_command(job_name, region)}",
     )
 
 
-def watch_command(job_name: str) -> str:
+def watch_command(job_name: str, region: str) -> str:
     """The command that tells how a job is."""
-    return f"aws sagemaker describe-training-job --training-job-name {job_name}"
+    return f"aws sagemaker describe-training-job --region {region} --training-job-name {job_name}"
 
 
-def stop_command(job_name: str) -> str:
+def stop_command(job_name: str, region: str) -> str:
     """The command that stops a job."""
-    return f"aws sagemaker stop-training-job --training-job-name {job_name}"
+    return f"aws sagemaker stop-training-job --region {region} --training-job-name {job_name}"
 
 
 def _message(description: Mapping[str, Any]) -> str:

@@ -194,6 +194,7 @@ def execute(plan: Plan, surroundings: Surroundings, *, detach: bool = False) -> 
         events.phase("Started", f"{plan.job.name}, archived at {folder}")
         pause_point("recorded")
         if detach:
+            events.note(f"the job goes on, and is billed\n{_how_to_come_back(plan)}")
             return Outcome(plan, JobResult(IN_PROGRESS, "Starting"))
         result = _follow(plan, target, archive, folder, events)
     return Outcome(plan, result)
@@ -276,11 +277,16 @@ def _explaining_interrupts(plan: Plan, progress: _Progress) -> Iterator[None]:
         elif stage is _Stage.SEALED:
             hint = f"start it with: rerun {plan.experiment}"
         elif stage is _Stage.STARTED and plan.target == "aws":
-            from sagemaker_launcher import jobs  # noqa: PLC0415 - boto3 stays out of rehearsals
-
             message = f"detached: the job {plan.job.name} goes on, and is billed"
-            hint = f"look: {jobs.watch_command(plan.job.name)}\nstop: {jobs.stop_command(plan.job.name)}"
+            hint = _how_to_come_back(plan)
         raise CommandInterrupted(message, signal_number=interrupted.number, hint=hint) from None
+
+
+def _how_to_come_back(plan: Plan) -> str:
+    from sagemaker_launcher import jobs  # noqa: PLC0415 - boto3 stays out of rehearsals
+
+    region, name = plan.job.region, plan.job.name
+    return f"look: {jobs.watch_command(name, region)}\nstop: {jobs.stop_command(name, region)}"
 
 
 def _documents(plan: Plan, surroundings: Surroundings) -> tuple[Manifest, dict[str, bytes]]:

@@ -81,7 +81,8 @@ class ConsoleEvents:
 
     def note(self, text: str) -> None:
         """See `Events`."""
-        self._console.print(Text.assemble(("note: ", "yellow"), safe(text)))
+        for line in safe(text).splitlines():
+            self._console.print(Text.assemble(("note: ", "yellow"), line), soft_wrap=True)
 
     def log(self, host: str, line: str) -> None:
         """See `Events`."""

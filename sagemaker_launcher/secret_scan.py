@@ -363,7 +363,7 @@ def _formatted(text: str, formats: tuple[_Format, ...]) -> Iterator[_Hit]:
 # --- secrets that the name of their key gives away ---
 
 _TELLING_NAME = (
-    r"token(?!i|s(?:_|$))|secret(?!s?_?manager)|passw|passphrase|(?:^|_)(?:pwd|pass)$|api_?key|access_?key"
+    r"token(?!i|s)|secret(?!s?_?manager)|passw|passphrase|(?:^|_)(?:pwd|pass)$|api_?key|access_?key"
     r"|private_?key|kaggle_key|credential|(?:^|_)auth(?:orization)?$"
 )
 _VAGUE_NAME = r"(?:^|_)(?:auth|authorization|pass)$"  # as often a method or a pass over the data
@@ -371,14 +371,14 @@ _KEY_NAME = r"(?:^|_)key$"
 # Names that tell about a secret, refer to one, or are a language model's word for something else.
 _HARMLESS_NAME = (
     r"kms|public_key|(?:^|_)(?:bos|eos|eot|eod|pad|unk|cls|sep|mask|special|start|begin|end|stop|fim|image|audio|video"
-    r"|next|prev|previous|first|last|new|extra|per|each|max|min|num|n|vocab|word|char|sub|added|prompt|completion"
+    r"|next|prev|previous|first|last|new|input|output|extra|per|each|max|min|num|n|vocab|word|char|sub|added|prompt|completion"
     r"|continuation|pagination)_token$"
     r"|_(?:ids?|arns?|names?|paths?|files?|dir|ur[il]s?|endpoint|host|enabled|types?|kind|env|var|ttl|expiry"
     r"|expires?|expiration|at|timeout|seconds|len|length|size|counts?|limit|index|idx|pos|position|ref|version"
     r"|provider|source|method|mode|headers?|field|prefix|suffix|regex|pattern|policy|roles?|region|algorithm|format"
     r"|class|scheme|stdin|prompt|required|rotation|hash|sha1|sha256|md5|digest|checksum|fingerprint|hint|help|text"
     r"|message|msg|error|label|title|description|dim|embeddings?|loss|rate|ratio|levels?|weights?|words?|store"
-    r"|backend|helper|dropout|budget|usage|profile|process|classification|generator|bytes|rules?|manager)$"
+    r"|backend|helper|dropout|budget|used|usage|profile|process|classification|generator|bytes|rules?|manager)$"
 )
 
 _FILLER = r"[xX]{5}|\*{3}|\.{3}|…|abcdefghijklmnop|(?i:placeholder|redacted|your[-_])"
@@ -390,7 +390,8 @@ _PLACEHOLDER = (
     r"(?:[-_ ]?(?:password|secret|token|key|value|string))?)[?!.]?"
 )
 _REFERENCE = (
-    r"\$\w+$|[$%]\(|<.*>$|%\w*%$|%[sdr]$|`|.*(?:\$\{|\$\(|\{\{|\{[A-Za-z_][\w.!:]*\})|[A-Za-z][A-Za-z0-9+.-]*://"
+    r"\$\w+$|[$%]\(|<.*>$|%\w*%$|%[sdr]$|`|.*(?:\$\{|\$\(|\{\{|\{\w[\w.!:()]*\})|\s[+%,)]|[+%,)]\s"
+    r"|[A-Za-z][A-Za-z0-9+.-]*://"
     r"|(?:arn|ssm|env|vault|file|secretsmanager|sha\d{1,3}|md5):"
     r"|[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$"
 )

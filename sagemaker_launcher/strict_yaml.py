@@ -60,7 +60,7 @@ _RESERVED_KEYS = frozenset(dir(dict)) | frozenset(
 )
 
 # Text in this form needs no quotes in any YAML version, unless it is one of these words in whatever case.
-_PLAIN = re.compile(r"[A-Za-z_/](?:[\w./@+=-]|:(?=[\w/])| (?=[\w/]))*", re.ASCII)
+_PLAIN = re.compile(r"[A-Za-z_/](?:[\w./@+=-]|:(?=[\w/:])| (?=[\w/]))*", re.ASCII)
 _WORDS = frozenset(("y", "n", "yes", "no", "on", "off", "true", "false", "null"))
 
 
@@ -230,7 +230,7 @@ def _yaml_files_near(path: Path) -> list[str]:
         names = sorted(file.name for file in path.parent.iterdir() if file.suffix.lower() in _SUFFIXES)
     except OSError:
         return []
-    return difflib.get_close_matches(path.name, names, 3, 0.3)
+    return difflib.get_close_matches(path.name, names)
 
 
 class _PurePythonParser(yaml.SafeLoader):
@@ -564,7 +564,7 @@ def _scalar(value: object) -> str:
         return "null"
     if type(value) is bool:
         return str(value).lower()
-    if type(value) is int:
+    if type(value) is int and len(str(value)) <= _MAX_INTEGER_CHARACTERS:
         return str(value)
     if type(value) is float and math.isfinite(value):
         # YAML 1.1 wants a dot in every float.

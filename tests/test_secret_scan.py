@@ -250,6 +250,10 @@ def load(path: str, token: str | None = None, password: str = "") -> None:
     self.secret_key = settings.SECRET_KEY
     pad_token = "[PAD-1234]"
     print("password: must have 8 characters or more")
+    print("token=" + repr(token_of_12_letters))
+    headers["Authorization"] = f"Basic {b64encode(pair.encode()).decode()}"
+    pages = {"input_token": "next_marker_1", "output_token": "NextToken1", "password_last_used": "2024-06-01"}
+    tokensource = "file-0123456"
     key = sha256(b"x").hexdigest()
     disk = "task-0123456789abcdef0123456789abcdef01234567"
 '''
@@ -305,7 +309,7 @@ def test_a_quoted_value_in_code_is_judged_by_its_name(line: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "value", ["correct horse battery staple", "correcthorse", "123456", "p@ss;w0rd", "$ecret99!", "/a{b}<c>"]
+    "value", ["correct horse battery staple", "correcthorse", "123456", "p@ss;w0rd", "$ecret99!"]
 )
 def test_a_password_need_not_look_random(value: str) -> None:
     assert only(scan_text(f'PASSWORD: "{value}"', "config.yaml")).rule == "a secret named PASSWORD"
