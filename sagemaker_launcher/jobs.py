@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from datetime import datetime, timezone
+from datetime import datetime
 from typing import Any
 
 from sagemaker_launcher.aws import Aws, aws_errors
+from sagemaker_launcher.clock import utc
 from sagemaker_launcher.errors import (
     CredentialsError,
     JobStillRunningError,
@@ -189,4 +190,4 @@ def _message(description: Mapping[str, Any]) -> str:
 
 
 def _time(moment: datetime | None) -> str:
-    return moment.astimezone(timezone.utc).isoformat(timespec="milliseconds") if moment else ""
+    return utc(moment) if moment else ""

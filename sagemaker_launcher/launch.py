@@ -29,6 +29,7 @@ from sagemaker_launcher.archive import (
     Sealed,
     seals,
 )
+from sagemaker_launcher.clock import utc_now
 from sagemaker_launcher.coercion import Override
 from sagemaker_launcher.config import ArchivedFile, Configs
 from sagemaker_launcher.differences import Difference, code_differences, config_differences
@@ -318,7 +319,7 @@ def _manifest(
         job_name=plan.job.name,
         experiment_name=plan.job.experiment_name,
         target=plan.target,
-        created_at=_now(),
+        created_at=utc_now(),
         author=author(identity.arn if identity else ""),
         command=plan.command,
         versions=versions(*_PACKAGES),
@@ -376,7 +377,3 @@ def _tree(data: bytes, name: str) -> dict[str, object]:
     if not isinstance(values, dict):
         raise TypeError(name)
     return values
-
-
-def _now() -> str:
-    return datetime.now(timezone.utc).isoformat(timespec="milliseconds")

@@ -10,13 +10,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 from sagemaker_launcher.errors import ConflictError, EnvironmentProblemError, IntegrityError, NotFoundError
 from sagemaker_launcher.naming import S3Uri
-
-if TYPE_CHECKING:
-    from sagemaker_launcher.aws import Aws
 
 _TEMPORARY = ".incomplete"
 
@@ -50,16 +47,6 @@ class Storage(Protocol):
 
     def delete(self, uri: S3Uri) -> None:
         """Deletes an object; a missing one is no error."""
-
-
-def open_storage(root: Path | None, aws: Aws | None = None) -> Storage:
-    """The stand-in folder when `root` is given, S3 otherwise. Imports boto3 only for S3."""
-    if root is not None:
-        return FolderStorage(root)
-    from sagemaker_launcher.aws import Aws  # noqa: PLC0415 - boto3 stays out of everything that needs no AWS
-    from sagemaker_launcher.s3_storage import S3Storage  # noqa: PLC0415
-
-    return S3Storage(aws or Aws())
 
 
 class FolderStorage:

@@ -22,7 +22,7 @@ from sagemaker_launcher.events import Events
 from sagemaker_launcher.naming import S3Uri
 from sagemaker_launcher.provenance import CheckoutReader
 from sagemaker_launcher.result import JobResult
-from sagemaker_launcher.storage import Storage, open_storage
+from sagemaker_launcher.storage import FolderStorage, Storage
 from sagemaker_launcher.targets import Target
 
 if TYPE_CHECKING:
@@ -187,7 +187,7 @@ class _Run:
     def _surroundings(self, plan: story.Plan, events: Events) -> story.Surroundings:
         root = self._options.s3_root
         if root is not None:
-            storage = open_storage(root)
+            storage = FolderStorage(root)
             target: Target = self._process_target(plan, storage)
             return story.Surroundings(target, storage, lambda: None, self._checkout, events)
         from sagemaker_launcher.aws import Aws  # noqa: PLC0415 - boto3 only where AWS is meant

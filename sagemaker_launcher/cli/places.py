@@ -12,7 +12,7 @@ from sagemaker_launcher import config
 from sagemaker_launcher.archive import Archive
 from sagemaker_launcher.errors import UsageError
 from sagemaker_launcher.naming import S3Uri
-from sagemaker_launcher.storage import Storage, open_storage
+from sagemaker_launcher.storage import FolderStorage, Storage
 
 DEFAULT_CONFIG = Path("configs/sagemaker_config.yaml")
 Command = Callable[..., Any]
@@ -63,10 +63,11 @@ class ArchivePlace:
 
     def _open(self, place: config.Place) -> Storage:
         if self.s3_root is not None:
-            return open_storage(self.s3_root)
+            return FolderStorage(self.s3_root)
         from sagemaker_launcher.aws import Aws  # noqa: PLC0415 - boto3 only where S3 is meant
+        from sagemaker_launcher.s3_storage import S3Storage  # noqa: PLC0415
 
-        return open_storage(None, Aws(place.region, place.profile))
+        return S3Storage(Aws(place.region, place.profile))
 
     @property
     def archive(self) -> Archive:

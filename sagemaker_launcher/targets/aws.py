@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable
-from datetime import datetime, timezone
 from typing import Any
 
 from sagemaker_launcher import estimator, jobs
 from sagemaker_launcher.archive import Sealed
 from sagemaker_launcher.aws import Aws, aws_errors
+from sagemaker_launcher.clock import utc_now
 from sagemaker_launcher.errors import (
     ConflictError,
     IntegrityError,
@@ -57,7 +57,7 @@ class AwsTarget:
         """
         starter = _Starter(self._aws.single_attempt_client("sagemaker"), sealed)
         estimator.start_with_estimator(job, RecordingClient(request, starter.start), self._aws.session)
-        return Started(starter.job_arn, _now())
+        return Started(starter.job_arn, utc_now())
 
     def follow(self, request: Request, events: Events) -> JobResult:
         """See `Target`. A signal leaves the job running."""
@@ -141,7 +141,3 @@ class _Starter:
 
 def _shown(request: Request, member: str) -> str:
     return json.dumps(request[member], sort_keys=True) if member in request else "nothing"
-
-
-def _now() -> str:
-    return datetime.now(timezone.utc).isoformat(timespec="milliseconds")
