@@ -195,7 +195,7 @@ def aws_errors(action: str) -> Iterator[None]:
     except exceptions.NoRegionError as error:
         problem = Problem("AWS.REGION", f"cannot {action}: no region is known")
         raise ConfigError([problem], hint="set AWS.REGION in the config, or AWS_DEFAULT_REGION") from error
-    except (exceptions.HTTPClientError, exceptions.ResponseStreamingError) as error:
+    except (exceptions.HTTPClientError, exceptions.ConnectionError) as error:
         raise UnavailableError(f"cannot {action}: {error}", hint=_NETWORK) from error
 
 

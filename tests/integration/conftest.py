@@ -1,0 +1,61 @@
+"""A real S3 server and an AWS that behaves, shared by all tests of a worker; each test looks at its own job only."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.commands import CommandLine, clean_environment
+from tests.project import Project
+from tests.servers.aws import AwsServer
+from tests.servers.seaweed import SeaweedServer
+
+BUCKET = "team"
+
+
+@pytest.fixture(scope="session")
+def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SeaweedServer]:
+    reason = SeaweedServer.available()
+    if reason:
+        if os.environ.get("REQUIRE_SERVERS"):
+            pytest.fail(reason)
+        pytest.skip(reason)
+    with SeaweedServer(tmp_path_factory.mktemp("seaweed")) as server:
+        server.create_bucket(BUCKET)
+        yield server
+
+
+@pytest.fixture(scope="session")
+def running_aws() -> Iterator[AwsServer]:
+    with AwsServer() as server:
+        yield server
+
+
+@pytest.fixture
+def aws(running_aws: AwsServer) -> AwsServer:
+    """AWS without jobs, whose new jobs complete after a second."""
+    running_aws.reset()
+    running_aws.auto_complete = 1.0
+    return running_aws
+
+
+@pytest.fixture
+def aws_environment(s3: SeaweedServer, aws: AwsServer, home: Path) -> dict[str, str]:
+    """Variables of somebody who has an account."""
+    key, secret = s3.admin
+    return clean_environment(
+        home,
+        AWS_ENDPOINT_URL=aws.endpoint_url,
+        AWS_ENDPOINT_URL_S3=s3.endpoint_url,
+        AWS_ACCESS_KEY_ID=key,
+        AWS_SECRET_ACCESS_KEY=secret,
+    )
+
+
+@pytest.fixture
+def aws_cli(project: Project, aws_environment: dict[str, str]) -> CommandLine:
+    """The command line of somebody who has an account, in the project's folder."""
+    return CommandLine(project.folder, aws_environment)
