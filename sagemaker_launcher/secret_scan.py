@@ -220,8 +220,7 @@ def _is_login(secret: str) -> bool:
 
 
 def _is_no_word(value: str) -> bool:
-    has_both = _regex(r"[^\d]*\d").match(value) and _regex(r"[^A-Za-z]*[A-Za-z]").match(value)
-    return len(value) >= _SHORTEST_NO_WORD and bool(has_both)
+    return len(value) >= _SHORTEST_NO_WORD and bool(_regex(r"(?=\D*\d)[^A-Za-z]*[A-Za-z]").match(value))
 
 
 def _stands_for_nothing(value: str) -> bool:
