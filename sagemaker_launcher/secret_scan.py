@@ -71,14 +71,17 @@ def scan_text(text: str, name: str) -> Scan:
 
 
 def scan_patch(patch: str, name: str) -> Scan:
-    """Looks for secrets in the lines that a unified diff adds.
+    """Looks for secrets in a unified diff: in all of it, since the lines that it removes are archived, too.
 
     Args:
         patch: What `git diff` printed, without colours.
         name: Shown for lines that no file header precedes; all others show `path (uncommitted)` and the line
-            number in the new file.
+            number in the new file, or `path (removed, uncommitted)` and the line number in the old one.
     """
-    return _sort(_findings(_new_lines(patch, name), _formats_in(patch)))
+    formats = _formats_in(patch)
+    new = _findings(_lines_of(patch, name, _NEW), formats)
+    old = _findings(_lines_of(patch, name, _OLD), formats)
+    return _sort(itertools.chain(new, old))
 
 
 def scan_values(values: Iterable[tuple[str, str]], name: str) -> Scan:
@@ -104,7 +107,7 @@ class _Line(NamedTuple):
     number: int
     text: str
     code: bool
-    added: bool = True
+    shown: bool = True
 
 
 class _Hit(NamedTuple):
@@ -138,7 +141,7 @@ def _findings(lines: Iterable[_Line], formats: tuple[_Format, ...]) -> Iterator[
         indent = len(line.text) - len(line.text.lstrip(" \t"))
         if opened and indent <= opened.indent:
             opened = None
-        if line.added:
+        if line.shown:
             hits = _hits(line, formats)
             if opened and not hits:
                 hit = _value_hit(line.text, indent, opened.key, code=line.code)
@@ -517,32 +520,49 @@ def _is_random(value: str) -> bool:
     return bool(mixed) and len(runs) > _RANDOM_RUNS * len(body)
 
 
-# --- the new side of a unified diff ---
-
-_HUNK = r"(?P<marks>@@+) (?:-\d{1,9}(?:,\d{1,9})? )+\+(?P<start>\d{1,9})(?:,(?P<count>\d{1,9}))? @@"
+# --- the two sides of a unified diff ---
 
 
-def _new_lines(patch: str, name: str) -> Iterator[_Line]:
-    """Context lines too, since a value may be added below its key."""
+class _Side(NamedTuple):
+    """One side of a diff: its marks, the other side's mark, its file header, its group in a hunk's header, its label."""
+
+    mark: str
+    other: str
+    header: str
+    range: str
+    label: str
+
+
+_NEW = _Side("+", "-", "+++ ", "new", "(uncommitted)")
+_OLD = _Side("-", "+", "--- ", "old", "(removed, uncommitted)")
+_HUNK = (
+    r"(?P<marks>@@+) (?:-(?P<old>\d{1,9})(?:,(?P<old_count>\d{1,9}))? )+"
+    r"\+(?P<new>\d{1,9})(?:,(?P<new_count>\d{1,9}))? @@"
+)
+
+
+def _lines_of(patch: str, name: str, side: _Side) -> Iterator[_Line]:
+    """The lines of one side. Context belongs to both, and is reported with the new one."""
     shown, code = name, _is_code(name)
     number = left = width = 0
     for text in patch.split("\n"):
         marks = text[:width]
         if left:
-            if "-" not in marks and not marks.startswith("\\"):
-                yield _Line(shown, number, text[width:], code, added="+" in marks)
+            if side.other not in marks and not marks.startswith("\\"):
+                yield _Line(shown, number, text[width:], code, shown=side is _NEW or side.mark in marks)
                 number, left = number + 1, left - 1
-        elif text.startswith("+++ "):
-            path = _new_path(text.removeprefix("+++ "))
-            shown, code = f"{path} (uncommitted)", _is_code(path)
+        elif text.startswith(side.header):
+            path = _path_in(text.removeprefix(side.header))
+            shown, code = f"{path} {side.label}", _is_code(path)
         elif hunk := _regex(_HUNK).match(text):
-            number, left, width = int(hunk["start"]), int(hunk["count"] or 1), len(hunk["marks"]) - 1
+            number, left = int(hunk[side.range]), int(hunk[f"{side.range}_count"] or 1)
+            width = len(hunk["marks"]) - 1
 
 
-def _new_path(header: str) -> str:
+def _path_in(header: str) -> str:
     """Git quotes unusual paths as C does: https://git-scm.com/docs/git-config, core.quotePath."""
     path = header.rstrip("\t\r")
     if path.startswith('"'):
         octal = _regex(r"\\([0-3][0-7]{2})").sub(lambda code: chr(int(code[1], 8)), path.strip('"'))
         path = octal.encode("latin-1", "replace").decode("utf-8", "replace").replace('\\"', '"')
-    return path[2:] if path.startswith(("b/", "i/", "w/")) else path
+    return path[2:] if path.startswith(("a/", "b/", "i/", "w/")) else path

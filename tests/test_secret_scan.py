@@ -426,7 +426,7 @@ def new_file(name: str, text: str) -> str:
     return f"diff --git a/{name} b/{name}\n--- /dev/null\n+++ b/{name}\n@@ -0,0 +1,{len(lines)} @@\n{body}"
 
 
-def test_a_real_patch_is_judged_by_the_lines_it_adds(tmp_path: Path) -> None:
+def test_a_real_patch_is_judged_by_all_that_it_would_put_into_the_archive(tmp_path: Path) -> None:
     odd = "my cönfig.yaml"
     git(tmp_path, "init", "-q")
     (tmp_path / odd).write_text(f"A: 1\nOLD_PASSWORD: {PASSWORD}\n" + "x: 1\n" * 30 + "END: 1\n")
@@ -440,9 +440,14 @@ def test_a_real_patch_is_judged_by_the_lines_it_adds(tmp_path: Path) -> None:
     (tmp_path / "load.py").write_text("token = load_token_12()\n")
     git(tmp_path, "add", "-AN")
     patch = git(tmp_path, "diff", "HEAD")
-    found = only(scan_patch(patch, "uncommitted.patch"))
-    assert (found.name, found.line) == (f"{odd} (uncommitted)", 34)
-    assert str(found).startswith(f"{odd} (uncommitted):34: looks like a secret named NEW_PASSWORD (hu")
+    scan = scan_patch(patch, "uncommitted.patch")
+    assert [(found.name, found.line) for found in scan.findings] == [
+        (f"{odd} (uncommitted)", 2),
+        (f"{odd} (uncommitted)", 34),
+        ("gone.env (removed, uncommitted)", 1),
+    ]
+    added = str(scan.findings[1])
+    assert added.startswith(f"{odd} (uncommitted):34: looks like a secret named NEW_PASSWORD (hu")
 
 
 def test_a_patch_of_an_unfinished_merge_is_judged_too() -> None:
