@@ -132,7 +132,6 @@ def _texts(path: Path) -> dict[str, str]:
 def _pairs(arguments: Sequence[str]) -> dict[str, str]:
     if arguments[:1] == ["train"]:
         arguments = arguments[1:]
-    keys, values = arguments[::2], arguments[1::2]
-    if len(keys) != len(values) or not all(key.startswith("-") for key in keys):
+    if len(arguments) % 2 or not all(key.startswith("-") for key in arguments[::2]):
         raise ValueError(f"expected pairs of --KEY VALUE, got: {' '.join(arguments)}")
-    return {key.lstrip("-"): value for key, value in zip(keys, values)}
+    return {arguments[at].lstrip("-"): arguments[at + 1] for at in range(0, len(arguments), 2)}

@@ -8,15 +8,14 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-from sklearn.linear_model import SGDClassifier
-
 import data
+import numpy as np
 from checkpoint import Checkpoint, CheckpointError, Checkpoints, fingerprint
 from config import Config
 from job import Job
 from model import Model
+from numpy.typing import NDArray
+from sklearn.linear_model import SGDClassifier
 
 
 @dataclass(frozen=True)

@@ -244,7 +244,8 @@ class _Merger:
         if not isinstance(node, strict_yaml.Scalar) or isinstance(default, (Section, Open, ListOf)):
             raise self._bad(node, path, _expected(default))
         if isinstance(default, str):
-            if not node.quoted and node.value is None:
+            # A shell takes the quotes away: `--set KEY ""` means the empty text and not null.
+            if not node.quoted and node.value is None and not (self._option and not node.text):
                 raise self._bad(node, path, 'text, or "" for none')
             return node.text
         value = node.value

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
+import re
 import sys
 import traceback
 from collections.abc import Mapping
@@ -15,11 +16,12 @@ from sagemaker_launcher import defaults, request_model, rules, strict_yaml
 from sagemaker_launcher.coercion import Anything, ListOf, Merged, Open, Override, Schema, Section, merge
 from sagemaker_launcher.errors import ConfigError, Problem
 from sagemaker_launcher.job import CONFIG_SHA256_VARIABLE, TRAINING_CONFIG_FILE, Job, build_job
-from sagemaker_launcher.naming import S3Uri
+from sagemaker_launcher.naming import JOB_NAME_MAX, S3Uri
 from sagemaker_launcher.request import config_key, create_training_job_request
 
 _SCHEMA_FILE = "config.py"
 _CHANNEL_KEY_SUFFIX = "_CHANNEL"
+_PLACE = re.compile(r"(.+):(\d+):(\d+)", re.DOTALL)
 
 
 @dataclass(frozen=True)
@@ -343,10 +345,13 @@ def _schema_of_document(document: strict_yaml.Mapping) -> Schema:
 def _job_problems(merged: Merged, allow_unknown_instance_type: bool) -> list[Problem]:
     """What is wrong with the job that the config describes, leaving out keys whose values are already known to be bad."""
     values = merged.values
-    job = build_job(
-        values, name="a" * 63, config_uri="s3://bucket/training_config.yaml", config_sha256="0" * 64
-    )
-    violations = (*rules.s3_uri_violations("S3.CONFIGS", values["S3"]["CONFIGS"]), *rules.violations(job))
+    archive = list(rules.s3_uri_violations("S3.CONFIGS", values["S3"]["CONFIGS"]))
+    # The longest name that a job can get, in the place that it would have.
+    root = S3Uri("bucket") if archive else S3Uri.parse(values["S3"]["CONFIGS"])
+    name = "a" * JOB_NAME_MAX
+    uri = str(root / values["EXPERIMENT_NAME"] / name / TRAINING_CONFIG_FILE)
+    job = build_job(values, name=name, config_uri=uri, config_sha256="0" * 64)
+    violations = (*archive, *rules.violations(job))
     found = [
         Problem(_place(merged, rule.key), rule.message, rule.key, suggestion=rule.suggestion)
         for rule in violations
@@ -378,9 +383,9 @@ def _in_order(problems: list[Problem]) -> list[Problem]:
     files: dict[str, int] = {}
 
     def position(problem: Problem) -> tuple[int, int, int]:
-        name, line, column = f"{problem.where}::".split(":")[:3]
-        rank = files.setdefault(name, len(files))
-        return rank, int(line or 0), int(column or 0)
+        place = _PLACE.fullmatch(problem.where)
+        name, line, column = place.groups() if place else (problem.where, 0, 0)
+        return files.setdefault(name, len(files)), int(line), int(column)
 
     return sorted(problems, key=position)
 

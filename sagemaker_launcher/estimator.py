@@ -108,7 +108,9 @@ def _quiet_session(sdk: _Sdk, client: TrainingClient, boto_session: Any) -> Any:
             self.sagemaker_config: Request = {}
             self.local_mode = False
 
-    return QuietSession(boto_session=boto_session, sagemaker_client=client)
+    # The SDK adds a tag to jobs whose model comes from JumpStart's bucket, which the archived request does not have.
+    settings = sdk.session.SessionSettings(include_jumpstart_tags=False)
+    return QuietSession(boto_session=boto_session, sagemaker_client=client, settings=settings)
 
 
 def estimator_arguments(job: Job, sdk: Any) -> dict[str, Any]:  # noqa: ANN401 - the SDK is untyped
@@ -206,13 +208,17 @@ def _inputs(job: Job, sdk: _Sdk) -> dict[str, Any]:
 
 def _input(channel: Channel, sdk: _Sdk) -> Any:  # noqa: ANN401
     if channel.file_system:
-        return sdk.inputs.FileSystemInput(
+        files = sdk.inputs.FileSystemInput(
             file_system_id=channel.file_system.file_system_id,
             file_system_type=channel.file_system.file_system_type,
             directory_path=channel.file_system.directory_path,
             file_system_access_mode=channel.file_system.access_mode,
             content_type=channel.content_type or None,
         )
+        if channel.input_mode:
+            # The class has no argument for it, and a job whose other channels stream needs it.
+            files.config["InputMode"] = channel.input_mode
+        return files
     return sdk.inputs.TrainingInput(
         channel.s3_uri,
         distribution=channel.distribution,

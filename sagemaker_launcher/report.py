@@ -117,13 +117,15 @@ def print_plan(plan: Plan) -> None:
     out.print(Text(safe(json.dumps(plan.request, indent=2))), soft_wrap=True)
 
 
-def print_result(plan: Plan, result: JobResult, *, model: str, again: str) -> None:
-    """How a job ended, and how to repeat it."""
+def print_result(plan: Plan, result: JobResult, *, model: str, folder: str, again: str) -> None:
+    """How a job ended, where its model and its experiment lie on this machine (if they do), how to repeat it."""
     rows = [("job", plan.job.name), *_result_rows(result)]
     if model:
         rows.append(("model", model))
-    rows += [("experiment", str(plan.experiment)), ("run again", again)]
-    _print_rows(rows, result.status)
+    rows.append(("experiment", str(plan.experiment)))
+    if folder:
+        rows.append(("archived in", folder))
+    _print_rows([*rows, ("run again", again)], result.status)
 
 
 def print_differences(differences: Iterable[Difference]) -> None:

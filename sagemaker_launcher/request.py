@@ -228,9 +228,14 @@ def _observers(job: Job) -> Request:
     """Debugger, profiler and TensorBoard: off unless asked for. Only the profiler has to be told so."""
     members: Request = {"ProfilerConfig": {"DisableProfiler": True}}
     if job.debugger_hook:
-        members["DebugHookConfig"] = {"S3OutputPath": job.debugger_hook.s3_output_path} | _given(
-            LocalPath=job.debugger_hook.local_path, HookParameters=dict(job.debugger_hook.parameters)
-        )
+        members["DebugHookConfig"] = {
+            "S3OutputPath": job.debugger_hook.s3_output_path,
+            # The Estimator sends the collections of its rules, of which there are none here.
+            "CollectionConfigurations": [],
+            **_given(
+                LocalPath=job.debugger_hook.local_path, HookParameters=dict(job.debugger_hook.parameters)
+            ),
+        }
     if job.profiler:
         members["ProfilerConfig"] = {
             "S3OutputPath": job.profiler.s3_output_path,

@@ -27,8 +27,10 @@ _TYPES: dict[str, tuple[type, ...]] = {
     "list": (list,),
     "structure": (dict,),
 }
-_UNICODE_CLASSES = {r"\p{L}": "a-zA-Z", r"\p{Z}": " ", r"\p{N}": "0-9"}
+# The model's patterns are in Java's dialect, which has classes that Python's `re` lacks, and more ends of a line.
+_CLASSES = {r"\p{Alnum}": "a-zA-Z0-9", r"\p{L}": "a-zA-Z", r"\p{Z}": " ", r"\p{N}": "0-9"}
 _SAMPLES = {"L": "a", "Z": " ", "N": "0"}
+_LINE_END = re.compile("[\r\x85\u2028\u2029]")
 
 
 @dataclass(frozen=True)
@@ -138,15 +140,14 @@ def _shape(reference: dict[str, Any]) -> dict[str, Any]:
 
 
 def _matches(pattern: str, value: str) -> bool:
-    """Full match of one of the model's patterns, whose dialect has Unicode classes that Python's `re` lacks."""
-    if r"\p{" not in pattern:
-        return _compiled(pattern).fullmatch(value) is not None
-    for name, replacement in _UNICODE_CLASSES.items():
-        pattern = pattern.replace(name, replacement)
-    sample = "".join(_SAMPLES.get(unicodedata.category(character)[0], character) for character in value)
-    return _compiled(pattern).fullmatch(sample) is not None
+    """Whether one of the model's patterns matches the whole value."""
+    if r"\p{L}" in pattern:
+        value = "".join(_SAMPLES.get(unicodedata.category(character)[0], character) for character in value)
+    return _compiled(pattern).fullmatch(_LINE_END.sub("\n", value)) is not None
 
 
 @cache
 def _compiled(pattern: str) -> re.Pattern[str]:
-    return re.compile(pattern)
+    for name, replacement in _CLASSES.items():
+        pattern = pattern.replace(name, replacement)
+    return re.compile(pattern, re.ASCII)

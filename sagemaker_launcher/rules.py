@@ -6,6 +6,7 @@ https://docs.aws.amazon.com/sagemaker/latest/dg/.
 
 from __future__ import annotations
 
+import difflib
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -20,6 +21,21 @@ _TAG_VALUE_MAX = 256
 # that the SDK lists (sagemaker/utils.py, volume_size_supported).
 _LOCAL_DISK = re.compile(r"ml\.(?:[a-z0-9-]*d[a-z0-9-]*|g5[a-z]*|g6[a-z]*|p5[a-z]*|trn1[a-z]*)\.")
 _RESERVED_TAGS = ("launcher:", "aws:")
+# Regions without SageMaker Debugger and its profiler (sagemaker/fw_utils.py): the Estimator refuses both there.
+_WITHOUT_DEBUGGER = frozenset(
+    (
+        "ap-south-2",
+        "ap-southeast-3",
+        "ap-southeast-4",
+        "eu-central-2",
+        "eu-south-2",
+        "me-central-1",
+        "us-gov-east-1",
+        "us-iso-east-1",
+        "us-isob-east-1",
+    )
+)
+_PROFILER_INTERVALS_MS = (100, 200, 500, 1000, 5000, 60000)
 
 
 @dataclass(frozen=True)
@@ -47,6 +63,15 @@ def _names(job: Job) -> Iterator[Violation]:
         yield Violation(
             "TAGS", f"{len(job.tags)} tags; at most {_TAGS_MAX}, since the service takes 50 and two are ours"
         )
+    folder = next(channel for channel in job.channels if channel.name == CONFIG_CHANNEL).s3_uri.rpartition(
+        "/"
+    )[0]
+    if len(folder) >= _TAG_VALUE_MAX:
+        yield Violation(
+            "S3.CONFIGS",
+            f"the experiment's folder has {len(folder) + 1} characters, and the job's tag that names it takes "
+            f"{_TAG_VALUE_MAX}; shorten S3.CONFIGS or EXPERIMENT_NAME",
+        )
 
 
 def _region(job: Job) -> Iterator[Violation]:
@@ -54,7 +79,8 @@ def _region(job: Job) -> Iterator[Violation]:
     if not job.region:
         yield Violation("AWS.REGION", "a region is needed, such as us-east-1")
     elif partition is None:
-        yield Violation("AWS.REGION", f"no region is called {job.region!r}")
+        near = difflib.get_close_matches(job.region, service_model.known_regions(), 1)
+        yield Violation("AWS.REGION", f"no region is called {job.region!r}", *near)
     try:
         role = RoleArn.parse(job.role)
     except ValueError as error:
@@ -222,6 +248,18 @@ def _file_system(channel: Channel, job: Job, key: str) -> Iterator[Violation]:
         yield Violation(key, "a file system needs ESTIMATOR.SUBNETS and SECURITY_GROUP_IDS")
     if (channel.input_mode or job.input_mode) != "File":
         yield Violation(f"{key}.INPUT_MODE", "a file system works in File mode only")
+    for_s3 = {
+        "DISTRIBUTION": channel.distribution != Channel.distribution,
+        "S3_DATA_TYPE": channel.s3_data_type != Channel.s3_data_type,
+        "COMPRESSION": channel.compression,
+        "RECORD_WRAPPING": channel.record_wrapping,
+        "ATTRIBUTE_NAMES": channel.attribute_names,
+        "INSTANCE_GROUPS": channel.instance_groups,
+        "SHUFFLE_SEED": channel.shuffle_seed,
+    }
+    for name, given in for_s3.items():
+        if given:
+            yield Violation(f"{key}.{name}", "is for data in S3 and has no effect on a file system")
 
 
 def _s3_channel(channel: Channel, job: Job, key: str) -> Iterator[Violation]:
@@ -259,6 +297,24 @@ def _metrics(job: Job) -> Iterator[Violation]:
             )
 
 
+def _observers(job: Job) -> Iterator[Violation]:
+    """train-debugger.html; the model's ProfilerConfig; for Trainium, sagemaker/fw_utils.py."""
+    without = f"{job.region} has no SageMaker Debugger"
+    if job.debugger_hook and job.region in _WITHOUT_DEBUGGER:
+        yield Violation("ESTIMATOR.DEBUGGER_HOOK_CONFIG", without)
+    if job.profiler is None:
+        return
+    key = "ESTIMATOR.PROFILER_CONFIG"
+    if job.region in _WITHOUT_DEBUGGER:
+        yield Violation(key, f"{without} and no profiler")
+    if any(instance_type.startswith("ml.trn") for instance_type in job.machines.instance_types):
+        yield Violation(key, "the profiler does not work on Trainium instances")
+    if job.profiler.interval_ms not in _PROFILER_INTERVALS_MS:
+        choices = ", ".join(map(str, _PROFILER_INTERVALS_MS))
+        message = f"{job.profiler.interval_ms} ms is none of {choices}"
+        yield Violation(f"{key}.SYSTEM_MONITOR_INTERVAL_MILLIS", message)
+
+
 _RULES: tuple[Callable[[Job], Iterator[Violation]], ...] = (
     _names,
     _region,
@@ -270,4 +326,5 @@ _RULES: tuple[Callable[[Job], Iterator[Violation]], ...] = (
     _vpc,
     _channels,
     _metrics,
+    _observers,
 )

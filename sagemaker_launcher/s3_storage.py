@@ -8,13 +8,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from botocore.exceptions import ClientError, ResponseStreamingError
+from botocore.exceptions import ClientError
 from botocore.handlers import add_expect_header
 
 from sagemaker_launcher.aws import Aws, aws_errors
-from sagemaker_launcher.errors import ConflictError, UnavailableError
+from sagemaker_launcher.errors import ConflictError, IntegrityError, UnavailableError
 from sagemaker_launcher.naming import S3Uri
-from sagemaker_launcher.storage import StoredObject, within
+from sagemaker_launcher.storage import StoredObject, too_large
 
 _READ_ATTEMPTS = 3
 _CONFLICT_ATTEMPTS = 3
@@ -44,16 +44,20 @@ class S3Storage:
 
     def read(self, uri: S3Uri, limit: int) -> bytes:
         for attempt in range(1, _READ_ATTEMPTS + 1):
+            with aws_errors(f"read {uri}"):
+                answer = self._client.get_object(Bucket=uri.bucket, Key=uri.key)
+            if answer["ContentLength"] > limit:
+                break
             try:
                 with aws_errors(f"read {uri}"):
-                    body = self._client.get_object(Bucket=uri.bucket, Key=uri.key)["Body"]
-                    data: bytes = body.read(limit + 1)
-                return within(data, limit, uri)
-            except UnavailableError as error:
+                    # To the end: only then does botocore compare the length and the checksum.
+                    data: bytes = answer["Body"].read()
+                return data
+            except UnavailableError:
                 # botocore repeats requests, but not the reading of a body that breaks off.
-                if attempt == _READ_ATTEMPTS or not isinstance(error.__cause__, ResponseStreamingError):
+                if attempt == _READ_ATTEMPTS:
                     raise
-        raise AssertionError
+        raise too_large(uri, limit)
 
     def create(self, uri: S3Uri, data: bytes) -> None:
         """See Storage. https://docs.aws.amazon.com/AmazonS3/latest/userguide/conditional-writes.html."""
@@ -90,9 +94,10 @@ class S3Storage:
             )
 
     def _holds(self, uri: S3Uri, data: bytes) -> bool:
-        with aws_errors(f"read {uri}"):
-            body = self._client.get_object(Bucket=uri.bucket, Key=uri.key)["Body"]
-            return bool(body.read(len(data) + 1) == data)
+        try:
+            return self.read(uri, len(data)) == data
+        except IntegrityError:
+            return False  # larger
 
     def list(self, prefix: S3Uri, limit: int = 0) -> Iterator[StoredObject]:
         pages = self._client.get_paginator("list_objects_v2").paginate(
@@ -107,7 +112,7 @@ class S3Storage:
 
     def download(self, uri: S3Uri, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
-        incomplete = path.with_name(f"{path.name}.{secrets.token_hex(4)}")
+        incomplete = path.with_name(secrets.token_hex(8))
         with aws_errors(f"download {uri}"):
             self._client.download_file(uri.bucket, uri.key, str(incomplete))
         incomplete.replace(path)

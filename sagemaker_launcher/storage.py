@@ -66,7 +66,9 @@ class FolderStorage:
     def read(self, uri: S3Uri, limit: int) -> bytes:
         with _file_errors(uri), self._path(uri).open("rb") as file:
             data = file.read(limit + 1)
-        return within(data, limit, uri)
+        if len(data) > limit:
+            raise too_large(uri, limit)
+        return data
 
     def create(self, uri: S3Uri, data: bytes) -> None:
         with _file_errors(uri), self._temporary() as temporary:
@@ -96,7 +98,7 @@ class FolderStorage:
             )
 
     def download(self, uri: S3Uri, path: Path) -> None:
-        incomplete = path.with_name(f"{path.name}.{secrets.token_hex(4)}")
+        incomplete = path.with_name(secrets.token_hex(8))
         with _file_errors(uri):
             path.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(self._path(uri), incomplete)
@@ -148,11 +150,9 @@ def _walk_folder(folder: Path, bucket: Path, prefix: str) -> Iterator[Path]:
             yield path
 
 
-def within(data: bytes, limit: int, uri: S3Uri) -> bytes:
-    """Gives `data` back when it keeps the limit. Raises IntegrityError when it does not."""
-    if len(data) > limit:
-        raise IntegrityError(f"{uri} is larger than {limit:,} bytes, which nothing in an archive is")
-    return data
+def too_large(uri: S3Uri, limit: int) -> IntegrityError:
+    """The error for an object that is larger than anything in an archive."""
+    return IntegrityError(f"{uri} is larger than {limit:,} bytes, which nothing in an archive is")
 
 
 def sha256(data: bytes) -> str:

@@ -398,15 +398,14 @@ class _Document:
             self._problems.append(Problem(where, message, expected=self._expected))
 
     def _take(self, event: yaml.Event) -> None:
-        offset = event.start_mark.index if event.start_mark else 0
-        place = self._places.of(offset)
+        place = self._places.of(event.start_mark.index if event.start_mark else 0)
         if isinstance(event, yaml.NodeEvent):
             self._check_limits(event, place)
         if isinstance(event, yaml.ScalarEvent):
-            self._check_properties(event, offset)
+            self._check_properties(event, place)
             self._add(Scalar(event.value, bool(event.style), *place))
         elif isinstance(event, yaml.CollectionStartEvent):
-            self._check_properties(event, offset)
+            self._check_properties(event, place)
             self._open.append(_Open(isinstance(event, yaml.MappingStartEvent), *place))
         elif isinstance(event, yaml.CollectionEndEvent):
             self._add(self._open.pop().closed())
@@ -427,14 +426,14 @@ class _Document:
             self._report(place, f"nested deeper than {_MAX_DEPTH} levels")
             raise _GaveUpError
 
-    def _check_properties(self, event: yaml.ScalarEvent | yaml.CollectionStartEvent, offset: int) -> None:
+    def _check_properties(
+        self, event: yaml.ScalarEvent | yaml.CollectionStartEvent, place: tuple[int, int]
+    ) -> None:
         if event.anchor:
-            self._report(self._places.of(offset), "anchors are not allowed", value=_shown(f"&{event.anchor}"))
-        # libyaml keeps the tag '!' to itself.
-        tag = event.tag or ("!" if self._text.startswith("!", offset) else "")
-        if tag:
-            value = _shown(tag.replace("tag:yaml.org,2002:", "!!"))
-            self._report(self._places.of(offset), "tags are not allowed", value=value)
+            self._report(place, "anchors are not allowed", value=_shown(f"&{event.anchor}"))
+        if event.tag:
+            tag = event.tag.replace("tag:yaml.org,2002:", "!!")
+            self._report(place, "tags are not allowed", value=_shown(tag))
 
     def _add(self, node: Node) -> None:
         if self._open and self._open[-1].awaits_key:

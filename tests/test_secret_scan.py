@@ -226,7 +226,7 @@ tokenizers==0.15.2 \\
     --hash=sha256:%(sha256)s
 detect-secrets==1.5.0
 wandb @ git+https://github.com/wandb/wandb@%(sha1)s
---index-url https://pypi.org/simple
+--index-url https://packages.example.com/simple
 --extra-index-url https://${PYPI_USER}:${PYPI_PASSWORD}@pypi.example.com/simple
 --extra-index-url https://user:pass@pypi.example.com/simple
 [[package]]

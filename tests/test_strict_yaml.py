@@ -246,6 +246,14 @@ REFUSED = {
         "%YAML 1.1\n---\na: 1\n",
         ["1:1: no directive is allowed except one %YAML 1.2, got %YAML 1.1"],
     ),
+    "late directive": (
+        "a: 1\r...\r%FOO\r---\r",
+        ["3:1: no directive is allowed except one %YAML 1.2, got %FOO"],
+    ),
+    "tag after a value": (
+        "a: 'x' !t y\n",
+        ["1:8: does not belong here; check the indentation, quotes and brackets"],
+    ),
     "unknown directive": (
         "%FOO\n---\na: 1\n",
         ["1:1: no directive is allowed except one %YAML 1.2, got %FOO"],
@@ -518,6 +526,14 @@ def test_a_file_of_more_than_1_mib_is_refused_unread(tmp_path: Path) -> None:
     exact.write_bytes(b"a: 1\n".ljust(MIB + 1, b"#"))
     assert file_complaints(exact) == [f"{exact}: larger than 1 MiB"]
     assert complaints(b"a: 1\n".ljust(MIB + 1, b"#")) == ["f.yaml: larger than 1 MiB"]
+
+
+@pytest.mark.skipif(not Path("/proc/kallsyms").exists(), reason="needs Linux")
+def test_a_file_that_is_longer_than_its_size_says_is_not_read_to_its_end(tmp_path: Path) -> None:
+    path = tmp_path / "long.yaml"
+    path.symlink_to("/proc/kallsyms")
+    assert path.stat().st_size == 0
+    assert file_complaints(path) == [f"{path}: larger than 1 MiB"]
 
 
 # Values from the command line
@@ -1142,7 +1158,12 @@ def test_what_could_not_be_read_back_is_not_written(tree: dict[str, Any]) -> Non
 
 
 def test_the_deepest_tree_that_can_be_read_can_be_written() -> None:
-    assert values(strict_yaml.dump(nested(32))) == nested(32)
+    tree = nested(31)
+    deepest = tree
+    while deepest:
+        deepest = deepest["a"]
+    deepest["a"] = ["x"]
+    assert values(strict_yaml.dump(tree)) == tree
 
 
 # Places

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import importlib
+import os
+import shlex
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 import click
 
@@ -91,9 +94,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return ExitCode.DONE
 
 
+def program_words() -> tuple[str, ...]:
+    """How this program was called, in words that start it again from here, whatever is or is not on the PATH."""
+    called = sys.argv[0]
+    return (_shortest(sys.executable), called) if called.endswith(".py") else (_shortest(called),)
+
+
 def program_name() -> str:
-    """How users call this program, for commands that they can copy."""
-    return "run-sagemaker-job" if sys.argv[0].endswith("run-sagemaker-job") else "python run_sagemaker_job.py"
+    """How this program was called, for commands that users can copy."""
+    return shlex.join(program_words())
+
+
+def _shortest(program: str) -> str:
+    """A program's name where the PATH leads to it, its place below the current folder, or its whole path."""
+    path = Path(program)
+    candidates = (Path(folder, path.name) for folder in os.get_exec_path())
+    if next((found for found in candidates if os.access(found, os.X_OK)), None) == path:
+        return path.name
+    try:
+        return str(path.relative_to(Path.cwd()))
+    except (FileNotFoundError, ValueError):  # the current folder was deleted, or the program is elsewhere
+        return program
 
 
 def _fail(error: LauncherError, *, as_json: bool) -> int:

@@ -13,7 +13,7 @@ import click
 from sagemaker_launcher import estimator
 from sagemaker_launcher import launch as story
 from sagemaker_launcher.archive import read_experiment
-from sagemaker_launcher.cli import program_name
+from sagemaker_launcher.cli import program_words
 from sagemaker_launcher.cli.looking import rerun_command
 from sagemaker_launcher.cli.overrides import override_options, overrides_of
 from sagemaker_launcher.cli.places import ArchivePlace, Command, archive_options, json_option, s3_root_option
@@ -21,7 +21,6 @@ from sagemaker_launcher.errors import UsageError
 from sagemaker_launcher.events import Events
 from sagemaker_launcher.naming import S3Uri
 from sagemaker_launcher.provenance import CheckoutReader
-from sagemaker_launcher.result import JobResult
 from sagemaker_launcher.storage import FolderStorage, Storage
 from sagemaker_launcher.targets import Target
 
@@ -180,8 +179,13 @@ class _Run:
         if self._options.as_json:
             report.print_json(report.launch_document(plan, outcome.result, differences))
         else:
-            again = rerun_command(str(plan.experiment), self._options.s3_root)
-            report.print_result(plan, outcome.result, model=self._model_file(outcome.result), again=again)
+            report.print_result(
+                plan,
+                outcome.result,
+                model=self._here(outcome.result.artifacts.get("model", "")),
+                folder=self._here(str(plan.experiment)),
+                again=rerun_command(str(plan.experiment), self._options.s3_root),
+            )
         return 0 if self._options.detach else int(outcome.result.command_exit_code)
 
     def _surroundings(self, plan: story.Plan, events: Events) -> story.Surroundings:
@@ -206,13 +210,13 @@ class _Run:
         options = ProcessOptions(self._options.python, self._options.stop_grace)
         return ProcessTarget(plan.configs.source, storage, options)
 
-    def _model_file(self, result: JobResult) -> str:
-        """Where the model lies on this machine, when a folder stands in for S3."""
-        uri, root = result.artifacts.get("model"), self._options.s3_root
+    def _here(self, uri: str) -> str:
+        """Where an object or a folder lies on this machine, when a folder stands in for S3."""
+        root = self._options.s3_root
         if not uri or root is None:
             return ""
-        model = S3Uri.parse(uri)
-        return str(root / model.bucket / model.key)
+        place = S3Uri.parse(uri)
+        return str(root / place.bucket / place.key)
 
 
 def _aws_target(aws: Aws) -> Target:
@@ -223,7 +227,7 @@ def _aws_target(aws: Aws) -> Target:
 
 def _command_line() -> tuple[str, ...]:
     """The command line to archive, as the user would type it again."""
-    return (*program_name().split(), *sys.argv[1:])
+    return (*program_words(), *sys.argv[1:])
 
 
 COMMANDS = {"launch": launch, "rerun": rerun}

@@ -27,8 +27,8 @@ def save_artifacts(request: Request, tree: Tree, storage: Storage) -> dict[str, 
     compress = output.get("CompressionType", "GZIP") == "GZIP"
     saved = {}
     for name, folder, loose in (("model", tree.model, "model"), ("output", tree.output_data, "data")):
-        if not any(folder.iterdir()):
-            continue
+        if not folder.is_dir() or not any(folder.iterdir()):
+            continue  # a program may even have removed the folder
         target = place / f"{name}.tar.gz" if compress else (place / loose).folder
         _upload_packed(folder, target, storage) if compress else _upload_files(folder, target, storage)
         saved[name] = str(target)

@@ -5,7 +5,7 @@ https://docs.aws.amazon.com/sagemaker/latest/dg/model-access-training-data.html
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,7 +47,7 @@ def list_channel(channel: Request, default_mode: str, storage: Storage) -> Chann
 
     Raises:
         NotFoundError: No object has the prefix; the service refuses such a job.
-        EnvironmentProblemError: This target cannot reproduce the channel's kind.
+        EnvironmentProblemError: This target cannot reproduce the channel's kind, or two objects have the same place.
         UnsafeError: A key would leave the channel's folder.
     """
     name, mode = channel["ChannelName"], channel.get("InputMode", default_mode)
@@ -60,14 +60,20 @@ def list_channel(channel: Request, default_mode: str, storage: Storage) -> Chann
             code="not_rehearsable",
         )
     prefix = S3Uri.parse(source["S3Uri"])
-    objects = tuple(_place(item, prefix) for item in storage.list(prefix) if not item.uri.key.endswith("/"))
+    objects = placed_objects(prefix, storage)
     if not objects:
         raise NotFoundError(
             f"channel {name!r}: no S3 objects found under {prefix}",
             hint="check the URI; with --s3-root the objects have to be in that folder",
             code="no_input_data",
         )
+    _refuse_same_place(name, objects)
     return ChannelContent(name, mode == "FastFile", objects)
+
+
+def placed_objects(prefix: S3Uri, storage: Storage) -> tuple[Placed, ...]:
+    """All objects under a prefix, without the markers of empty folders. Raises UnsafeError for a hostile key."""
+    return tuple(_place(item, prefix) for item in storage.list(prefix) if not item.uri.key.endswith("/"))
 
 
 def relative_path(key: str, prefix: str) -> str:
@@ -107,12 +113,25 @@ def materialise(
         list(pool.map(fetch, content.objects))
 
 
+def _refuse_same_place(channel: str, objects: Iterable[Placed]) -> None:
+    """Nothing says which of two objects the service would keep: `data/train` has `data/train/train2/x` and `data/train2/x`."""
+    taken: dict[str, S3Uri] = {}
+    for placed in objects:
+        other = taken.setdefault(placed.relative, placed.source)
+        if other != placed.source:
+            raise EnvironmentProblemError(
+                f"channel {channel!r}: {other} and {placed.source} have the same place, {placed.relative}",
+                hint="end the channel's URI with a slash",
+                code="not_rehearsable",
+            )
+
+
 def _place(item: StoredObject, prefix: S3Uri) -> Placed:
     relative = relative_path(item.uri.key, prefix.key)
     parts = relative.split("/")
     if any(part in {"", ".", ".."} for part in parts) or "\0" in relative or "\\" in relative:
         raise UnsafeError(
-            f"{item.uri} has a key that could leave the channel's folder",
+            f"{item.uri} has a key that could leave the folder it is copied to",
             hint="rename the object",
             code="traversal",
         )

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from sagemaker_launcher.errors import LauncherError
 from sagemaker_launcher.naming import S3Uri
-from sagemaker_launcher.rehearsal.channels import relative_path
+from sagemaker_launcher.rehearsal.channels import placed_objects
 from sagemaker_launcher.storage import Storage
 
 _INTERVAL_S = 1.0
@@ -35,9 +35,13 @@ class CheckpointSync:
         self._stop = threading.Event()
 
     def restore(self) -> int:
-        """Copies everything under the prefix into the folder. Returns the number of files."""
-        for item in self._storage.list(self._prefix):
-            self._storage.download(item.uri, self._folder / relative_path(item.uri.key, self._prefix.key))
+        """Copies everything under the prefix into the folder. Returns the number of files.
+
+        Raises:
+            UnsafeError: A key would leave the folder.
+        """
+        for placed in placed_objects(self._prefix, self._storage):
+            self._storage.download(placed.source, self._folder / placed.relative)
         self._known = self._files()
         return len(self._known)
 

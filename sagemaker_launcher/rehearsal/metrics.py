@@ -5,6 +5,7 @@ https://docs.aws.amazon.com/sagemaker/latest/dg/training-metrics.html
 
 from __future__ import annotations
 
+import math
 import re
 
 from sagemaker_launcher.request import Request
@@ -26,13 +27,23 @@ class MetricReader:
         """Looks for every metric in a line of the log."""
         for name, pattern in self._patterns.items():
             match = pattern.search(line)
-            if match:
-                try:
-                    self.values[name] = float(match[1])
-                except (TypeError, ValueError):
-                    continue  # the expression matched a word: the service publishes nothing either
+            value = _number(match[1]) if match else None
+            if value is not None:
+                self.values[name] = value
 
     @property
     def never_seen(self) -> tuple[str, ...]:
         """The metrics that no line has had."""
         return tuple(name for name in self._patterns if name not in self.values)
+
+
+def _number(text: str | None) -> float | None:
+    """None for a word, and for infinity and NaN, which CloudWatch takes no more than a word.
+
+    https://docs.aws.amazon.com/AmazonCloudWatch/latest/APIReference/API_MetricDatum.html
+    """
+    try:
+        value = float(text or "")
+    except ValueError:
+        return None
+    return value if math.isfinite(value) else None

@@ -7,14 +7,12 @@ import os
 import signal
 import subprocess
 import threading
-from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
 _LINE_MAX = 256 * 1024  # bytes; CloudWatch Logs splits longer events
-_LAST_LINES = 20
 _SHELL_SIGNAL_BASE = 128
 
 
@@ -25,12 +23,10 @@ class ProgramEnd:
     Attributes:
         exit_code: As a shell would show it: 128 + signal for a program that a signal killed.
         timed_out: Whether it was ended because its time was up.
-        last_lines: The last lines of its log.
     """
 
     exit_code: int
     timed_out: bool
-    last_lines: tuple[str, ...]
 
 
 class Program:
@@ -51,7 +47,6 @@ class Program:
         on_line: Callable[[str], None],
     ) -> None:
         self._on_line = on_line
-        self._last_lines: deque[str] = deque(maxlen=_LAST_LINES)
         self._process = subprocess.Popen(  # noqa: S603 - running the user's program is the point
             command,
             cwd=folder,
@@ -111,11 +106,11 @@ class Program:
         self.kill()
         self._reader.join(timeout=5)
         exit_code = code if code >= 0 else _SHELL_SIGNAL_BASE - code
-        return ProgramEnd(exit_code, timed_out, tuple(self._last_lines))
+        return ProgramEnd(exit_code, timed_out)
 
     def _read(self, output: IO[bytes]) -> None:
-        while line := output.readline(_LINE_MAX):
-            # The service's log shows a tab as #011, so an expression with \t would never match there.
-            text = line.decode("utf-8", "replace").rstrip("\r\n").replace("\t", "#011")
-            self._last_lines.append(text)
-            self._on_line(text)
+        with output:
+            while line := output.readline(_LINE_MAX):
+                # The service's log shows a tab as #011, so an expression with \t would never match there.
+                text = line.decode("utf-8", "replace").rstrip("\r\n").replace("\t", "#011")
+                self._on_line(text)

@@ -10,14 +10,12 @@ import os
 import re
 import shlex
 import subprocess
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypedDict, cast
+from pathlib import Path
+from typing import TypedDict, cast
 
 from sagemaker_launcher.errors import ConfigError, Problem
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
-    from pathlib import Path
 
 _RESERVED_PREFIX = "sagemaker_"
 _TOOLKIT_SETTINGS = frozenset(
@@ -111,7 +109,9 @@ class Machine:
 def _count_gpus(timeout_s: float) -> int:
     command = ["nvidia-smi", "--list-gpus"]
     try:
-        answer = subprocess.run(command, capture_output=True, check=True, text=True, timeout=timeout_s)
+        answer = subprocess.run(  # noqa: S603 - a fixed program and fixed words
+            command, capture_output=True, check=True, text=True, timeout=timeout_s
+        )
     except (OSError, subprocess.SubprocessError):
         return 0
     return sum(line.startswith("GPU ") for line in answer.stdout.splitlines())

@@ -140,8 +140,9 @@ def service_environment(request: Request, region: str, tree: Tree) -> dict[str, 
         "AWS_EXECUTION_ENV": "AWS_ECS_EC2",
         "DMLC_INTERFACE": _INTERFACE,
         "SAGEMAKER_METRICS_DIRECTORY": str(tree.base / "output" / "metrics" / "sagemaker"),
-        "SAGEMAKER_BASE_DIR": str(tree.base),
         **request.get("Environment", {}),
+        # Whatever the request says: the tree is here, and /opt/ml is none of the rehearsal's.
+        "SAGEMAKER_BASE_DIR": str(tree.base),
     }
 
 

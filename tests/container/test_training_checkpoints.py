@@ -75,7 +75,9 @@ def test_one_changed_byte_anywhere_makes_the_one_before_count(
     assert checkpoints(folder).newest().epoch == 1
 
 
-def test_a_truncated_checkpoint_is_named_in_a_warning(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_truncated_checkpoint_is_named_in_a_warning(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     save(tmp_path, 1)
     (only,) = tmp_path.iterdir()
     only.write_bytes(only.read_bytes()[:-1])
@@ -97,7 +99,15 @@ def changed(key: str, value: str) -> Any:  # noqa: ANN401 - a YACS node
 
 
 @pytest.mark.parametrize(
-    "key", ["SEED", "DATA.PIXEL_MAX", "DATA.TRAINING_CHANNEL", "MODEL.FEATURES", "SOLVER.BASE_LR", "SOLVER.BATCH_SIZE"]
+    "key",
+    [
+        "SEED",
+        "DATA.PIXEL_MAX",
+        "DATA.TRAINING_CHANNEL",
+        "MODEL.FEATURES",
+        "SOLVER.BASE_LR",
+        "SOLVER.BATCH_SIZE",
+    ],
 )
 def test_what_changes_the_result_changes_the_fingerprint(key: str) -> None:
     assert checkpoint.fingerprint(changed(key, "77")) != checkpoint.fingerprint(config.get_cfg_defaults())

@@ -72,12 +72,12 @@ def test_a_number_may_be_written_in_any_way(load: Load, text: str) -> None:
 
 @pytest.mark.parametrize("text", ["1.10", "1234e56", "0123", "true", "null", "20260101", "[a]"])
 def test_an_override_of_a_text_is_taken_as_it_is(load: Load, text: str) -> None:
-    assert load("", {"DATA.TRAINING_CHANNEL": text}).DATA.TRAINING_CHANNEL == text
+    assert text == load("", {"DATA.TRAINING_CHANNEL": text}).DATA.TRAINING_CHANNEL
 
 
 @pytest.mark.parametrize("text", ["1.10", "1234e56", "20260101"])
 def test_a_quoted_text_in_the_file_stays_a_text(load: Load, text: str) -> None:
-    assert load(f"DATA: {{TRAINING_CHANNEL: '{text}'}}").DATA.TRAINING_CHANNEL == text
+    assert text == load(f"DATA: {{TRAINING_CHANNEL: '{text}'}}").DATA.TRAINING_CHANNEL
 
 
 def test_overrides_win_over_the_file_and_take_the_type_of_the_default(load: Load) -> None:
@@ -132,7 +132,9 @@ def test_a_value_that_makes_no_sense_is_refused_by_name(load: Load, key: str, va
         load("", {key: value})
 
 
-@pytest.mark.parametrize("text", ["- a\n- b", "just text", "3", "a: [", "a: \x00", "a: 2026-99-99", b"\xff\xfe\xfd"])
+@pytest.mark.parametrize(
+    "text", ["- a\n- b", "just text", "3", "a: [", "a: \x00", "a: 2026-99-99", b"\xff\xfe\xfd"]
+)
 def test_what_is_no_mapping_or_no_yaml_is_refused(load: Load, text: str | bytes) -> None:
     with pytest.raises(config.ConfigError, match=r"training_config\.yaml"):
         load(text)
@@ -141,7 +143,9 @@ def test_what_is_no_mapping_or_no_yaml_is_refused(load: Load, text: str | bytes)
 def test_no_tag_in_the_file_is_executed(load: Load, tmp_path: Path) -> None:
     evidence = tmp_path / "executed"
     with pytest.raises(config.ConfigError):
-        load(f"SEED: !!python/object/apply:pathlib.Path.touch [!!python/object/apply:pathlib.Path [{evidence}]]")
+        load(
+            f"SEED: !!python/object/apply:pathlib.Path.touch [!!python/object/apply:pathlib.Path [{evidence}]]"
+        )
     assert not evidence.exists()
 
 

@@ -142,7 +142,7 @@ def test_a_bad_npz_file_is_refused_with_its_name(
 
 def test_a_folder_without_data_is_refused(tmp_path: Path) -> None:
     write(tmp_path / "readme.txt", "nothing")
-    with pytest.raises(data.DataError, match="no \\*.csv or \\*.npz file below"):
+    with pytest.raises(data.DataError, match=r"no \*\.csv or \*\.npz file below"):
         data.read(tmp_path)
 
 
@@ -159,7 +159,9 @@ def test_files_that_do_not_go_together_are_refused(tmp_path: Path, other: str, m
 
 @given(content=st.text(alphabet='label,p\n\r"1.e-\x00é ', max_size=60))
 @settings(deadline=None, max_examples=150)
-def test_any_csv_text_gives_images_or_a_data_error(content: str, tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_any_csv_text_gives_images_or_a_data_error(
+    content: str, tmp_path_factory: pytest.TempPathFactory
+) -> None:
     folder = tmp_path_factory.getbasetemp() / "any-csv"
     write(folder / "a.csv", content)
     try:

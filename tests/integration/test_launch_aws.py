@@ -119,7 +119,9 @@ def test_a_launch_costs_few_requests_and_each_to_s3_names_the_owner(
     assert written[-2:] == ["manifest.json", "launch.json"]
 
 
-def test_phases_and_log_lines_are_told_as_they_come(aws_cli: CommandLine, project: Project, aws: AwsServer) -> None:
+def test_phases_and_log_lines_are_told_as_they_come(
+    aws_cli: CommandLine, project: Project, aws: AwsServer
+) -> None:
     aws.auto_complete = None
     process = aws_cli.start("launch", project.config, "--json")
     wait_for(process, "Started")
@@ -149,7 +151,13 @@ def test_phases_and_log_lines_are_told_as_they_come(aws_cli: CommandLine, projec
     ],
 )
 def test_a_job_that_did_not_complete_is_never_a_success(
-    aws_cli: CommandLine, project: Project, aws: AwsServer, status: str, secondary: str, reason: str, code: int
+    aws_cli: CommandLine,
+    project: Project,
+    aws: AwsServer,
+    status: str,
+    secondary: str,
+    reason: str,
+    code: int,
 ) -> None:
     aws.auto_complete = None
     process = aws_cli.start("launch", project.config)
@@ -199,7 +207,9 @@ def test_an_answer_that_is_lost_makes_no_second_job(
     assert names(s3, done.json["experiment"]) == FILES
 
 
-def test_a_request_that_never_arrived_is_sent_again(aws_cli: CommandLine, project: Project, aws: AwsServer) -> None:
+def test_a_request_that_never_arrived_is_sent_again(
+    aws_cli: CommandLine, project: Project, aws: AwsServer
+) -> None:
     aws.drop_next("CreateTrainingJob", after=False)
     aws.fail_next("CreateTrainingJob", "ThrottlingException", "Rate exceeded")
     done = aws_cli("launch", project.config, "--json")
@@ -207,7 +217,9 @@ def test_a_request_that_never_arrived_is_sent_again(aws_cli: CommandLine, projec
     assert len(aws.client("sagemaker", region="us-east-1").list_training_jobs()["TrainingJobSummaries"]) == 1
 
 
-def test_a_job_name_that_somebody_else_has_is_a_conflict(aws_cli: CommandLine, project: Project, aws: AwsServer) -> None:
+def test_a_job_name_that_somebody_else_has_is_a_conflict(
+    aws_cli: CommandLine, project: Project, aws: AwsServer
+) -> None:
     aws.fail_next("CreateTrainingJob", "ResourceInUse", "Training job names must be unique")
     done = aws_cli("launch", project.config, "--json")
     assert done.code == 7
@@ -217,7 +229,11 @@ def test_a_job_name_that_somebody_else_has_is_a_conflict(aws_cli: CommandLine, p
 @pytest.mark.parametrize(
     ("code", "message", "exit_code"),
     [
-        ("ResourceLimitExceeded", "The account-level service limit 'ml.m5.large for training job usage' is 0 Instances", 8),
+        (
+            "ResourceLimitExceeded",
+            "The account-level service limit 'ml.m5.large for training job usage' is 0 Instances",
+            8,
+        ),
         ("AccessDeniedException", "User: x is not authorized to perform: sagemaker:CreateTrainingJob", 5),
         ("ValidationException", 'No S3 objects found under S3 URL "s3://team/data/train/"', 3),
         ("ExpiredTokenException", "The security token included in the request is expired", 4),
@@ -231,7 +247,9 @@ def test_a_refusal_by_the_service_leaves_a_sealed_experiment_and_no_traceback(
     assert done.code == exit_code
     assert message in done.err
     assert not done.has_traceback
-    listed = aws_cli("list", "--archive", "s3://team/experiments", "--limit", "1", "--json").json["experiments"]
+    listed = aws_cli("list", "--archive", "s3://team/experiments", "--limit", "1", "--json").json[
+        "experiments"
+    ]
     assert listed[0]["state"] == "not confirmed"
 
 
@@ -272,13 +290,19 @@ def test_wrong_keys_and_denied_writes_are_told_apart(
     wrong = aws_cli("launch", project.config, env={"AWS_SECRET_ACCESS_KEY": "wrong"})
     assert wrong.code == 4
     key, secret = s3.reader
-    denied = aws_cli("launch", project.config, env={"AWS_ACCESS_KEY_ID": key, "AWS_SECRET_ACCESS_KEY": secret})
+    denied = aws_cli(
+        "launch", project.config, env={"AWS_ACCESS_KEY_ID": key, "AWS_SECRET_ACCESS_KEY": secret}
+    )
     assert denied.code == 5
     assert not aws.calls("CreateTrainingJob")
 
 
-def test_a_missing_bucket_is_named_and_nothing_is_launched(aws_cli: CommandLine, project: Project, aws: AwsServer) -> None:
-    done = aws_cli("launch", project.config, "--set", "S3.CONFIGS", "s3://no-such-bucket/experiments", "--json")
+def test_a_missing_bucket_is_named_and_nothing_is_launched(
+    aws_cli: CommandLine, project: Project, aws: AwsServer
+) -> None:
+    done = aws_cli(
+        "launch", project.config, "--set", "S3.CONFIGS", "s3://no-such-bucket/experiments", "--json"
+    )
     assert done.code == 6
     assert done.json["error"]["code"] == "bucket_not_found"
     assert "no-such-bucket" in done.json["error"]["message"]
@@ -298,7 +322,9 @@ def test_a_folder_cannot_stand_in_for_s3_on_aws(aws_cli: CommandLine, project: P
     assert done.code == 2
 
 
-def test_a_rehearsal_reads_and_writes_real_s3(aws_cli: CommandLine, project: Project, s3: SeaweedServer) -> None:
+def test_a_rehearsal_reads_and_writes_real_s3(
+    aws_cli: CommandLine, project: Project, s3: SeaweedServer
+) -> None:
     client = s3.client()
     for number in range(30):
         client.put_object(Bucket="team", Key=f"data/train/part/{number}.csv", Body=b"1,2\n")
@@ -322,7 +348,9 @@ def test_a_launcher_that_is_killed_is_classified_and_makes_no_second_job(
     wait_for(process, f"paused at {phase}")
     process.kill()
     process.communicate()
-    listed = aws_cli("list", "--archive", "s3://team/experiments", "--limit", "1", "--json").json["experiments"]
+    listed = aws_cli("list", "--archive", "s3://team/experiments", "--limit", "1", "--json").json[
+        "experiments"
+    ]
     expected = {"reserved": "interrupted", "sealed": "not confirmed", "started": "not confirmed"}
     assert listed[0]["state"] == expected[phase]
     assert len(aws.calls("CreateTrainingJob")) == (phase == "started")
@@ -334,7 +362,18 @@ def test_32_launches_at_once_leave_32_experiments_and_none_is_mixed(
     aws_cli: CommandLine, project: Project, s3: SeaweedServer
 ) -> None:
     s3.client().put_object(Bucket="team", Key="data/train/a.csv", Body=b"1,2\n")
-    words = ("launch", project.config, "--on", "process", "--json", "--set", "EXPERIMENT_NAME", "crowd", "--train", "SEED")
+    words = (
+        "launch",
+        project.config,
+        "--on",
+        "process",
+        "--json",
+        "--set",
+        "EXPERIMENT_NAME",
+        "crowd",
+        "--train",
+        "SEED",
+    )
     crowd = [aws_cli.start(*words, str(seed)) for seed in range(32)]
     answers: list[dict[str, Any]] = []
     for process in crowd:
@@ -347,7 +386,11 @@ def test_32_launches_at_once_leave_32_experiments_and_none_is_mixed(
         assert names(s3, folder) == FILES
         assert f"SEED: {seed}\n" in read(s3, folder + "training_config.yaml").decode()
         shown = json.loads(read(s3, folder + "manifest.json"))
-        assert shown["job_name"] == answer["job_name"] == json.loads(read(s3, folder + "request.json"))["TrainingJobName"]
+        assert (
+            shown["job_name"]
+            == answer["job_name"]
+            == json.loads(read(s3, folder + "request.json"))["TrainingJobName"]
+        )
 
 
 def job_of(aws: AwsServer) -> str:

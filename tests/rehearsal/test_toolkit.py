@@ -47,14 +47,22 @@ HETEROGENEOUS = {
     "hosts": ["algo-1", "algo-2", "algo-3"],
     "instance_groups": [
         {"instance_group_name": "loaders", "instance_type": "ml.c5.xlarge", "hosts": ["algo-1"]},
-        {"instance_group_name": "trainers", "instance_type": "ml.p4d.24xlarge", "hosts": ["algo-3", "algo-2"]},
+        {
+            "instance_group_name": "trainers",
+            "instance_type": "ml.p4d.24xlarge",
+            "hosts": ["algo-3", "algo-2"],
+        },
     ],
     "network_interface_name": "eth0",
 }
-TEXT_CHANNEL = {"TrainingInputMode": "File", "S3DistributionType": "FullyReplicated", "RecordWrapperType": "None"}
+TEXT_CHANNEL = {
+    "TrainingInputMode": "File",
+    "S3DistributionType": "FullyReplicated",
+    "RecordWrapperType": "None",
+}
 
 
-def make_environment(**changes: Any) -> dict[str, str]:
+def make_environment(**changes: Any) -> dict[str, str]:  # noqa: ANN401 - any argument of script_environment
     given_values: dict[str, Any] = {
         "base": Path("/opt/ml"),
         "job_name": "digits-20260101-000000-abcd",
@@ -68,7 +76,7 @@ def make_environment(**changes: Any) -> dict[str, str]:
     return script_environment(**{**given_values, **changes})
 
 
-def training_env(**changes: Any) -> dict[str, Any]:
+def training_env(**changes: Any) -> dict[str, Any]:  # noqa: ANN401 - the same
     facts: dict[str, Any] = json.loads(make_environment(**changes)["SM_TRAINING_ENV"])
     return facts
 
@@ -177,14 +185,28 @@ def test_a_plain_relative_path_is_a_valid_entry_point(name: str) -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["", "-c", "/train.py", "../train.py", "a/../b.py", "./train.py", "a//b", "a b.py", "é.py", "a;b", "train.py\n"],
+    [
+        "",
+        "-c",
+        "/train.py",
+        "../train.py",
+        "a/../b.py",
+        "./train.py",
+        "a//b",
+        "a b.py",
+        "é.py",
+        "a;b",
+        "train.py\n",
+    ],
 )
 def test_an_entry_point_cannot_leave_the_code_or_look_like_an_option(name: str) -> None:
     assert not is_valid_entry_point(name)
 
 
 def test_the_environment_holds_these_variables_and_no_others() -> None:
-    assert make_environment(hyperparameters={"lr": "0.1"}, input_data_config={"train": TEXT_CHANNEL}).keys() == {
+    assert make_environment(
+        hyperparameters={"lr": "0.1"}, input_data_config={"train": TEXT_CHANNEL}
+    ).keys() == {
         "CURRENT_HOST",
         "PYTHONPATH",
         "SAGEMAKER_JOB_NAME",
@@ -259,7 +281,11 @@ def test_of_two_names_that_differ_in_case_only_the_later_one_is_exported() -> No
 
 def test_the_first_host_is_the_master_when_nothing_is_distributed() -> None:
     facts = training_env()
-    assert (facts["master_hostname"], facts["is_master"], facts["distribution_hosts"]) == ("algo-1", False, [])
+    assert (facts["master_hostname"], facts["is_master"], facts["distribution_hosts"]) == (
+        "algo-1",
+        False,
+        [],
+    )
 
 
 def test_groups_that_take_part_in_the_distribution_give_the_master() -> None:
@@ -271,13 +297,23 @@ def test_groups_that_take_part_in_the_distribution_give_the_master() -> None:
     assert (facts["master_hostname"], facts["is_master"], facts["is_hetero"]) == ("algo-3", True, True)
 
 
-def test_a_distribution_switch_distributes_over_the_own_group() -> None:
-    facts = training_env(
-        resource_config=HETEROGENEOUS, hyperparameters={"sagemaker_torch_distributed_enabled": "true"}
-    )
-    assert facts["distribution_instance_groups"] == ["trainers"]
-    off = {"sagemaker_torch_distributed_enabled": "false"}
-    assert training_env(resource_config=HETEROGENEOUS, hyperparameters=off)["distribution_hosts"] == []
+@pytest.mark.parametrize(
+    "switch",
+    [
+        "sagemaker_distributed_dataparallel_enabled",
+        "sagemaker_mpi_enabled",
+        "sagemaker_multi_worker_mirrored_strategy_enabled",
+        "sagemaker_parameter_server_enabled",
+        "sagemaker_pytorch_ddp_enabled",
+        "sagemaker_pytorch_xla_multi_worker_enabled",
+        "sagemaker_torch_distributed_enabled",
+    ],
+)
+def test_a_distribution_switch_distributes_over_the_own_group(switch: str) -> None:
+    on = training_env(resource_config=HETEROGENEOUS, hyperparameters={switch: "true"})
+    assert on["distribution_instance_groups"] == ["trainers"]
+    off = training_env(resource_config=HETEROGENEOUS, hyperparameters={switch: "false"})
+    assert off["distribution_hosts"] == []
 
 
 def test_the_region_comes_from_its_setting_or_the_sdk_but_not_from_aws_region() -> None:
@@ -310,7 +346,9 @@ def test_the_code_directory_comes_first_among_the_places_of_python() -> None:
         ({"sagemaker_distribution_instance_groups": "1"}, "sagemaker_distribution_instance_groups"),
     ],
 )
-def test_values_that_stop_the_toolkit_are_refused_by_name(hyperparameters: dict[str, str], where: str) -> None:
+def test_values_that_stop_the_toolkit_are_refused_by_name(
+    hyperparameters: dict[str, str], where: str
+) -> None:
     with pytest.raises(ConfigError) as refused:
         make_environment(hyperparameters=hyperparameters)
     assert where in [problem.key for problem in refused.value.problems]
@@ -337,7 +375,11 @@ def test_only_a_status_of_137_is_called_out_of_memory() -> None:
     ("nvidia_smi", "timeout_s", "gpus"),
     [
         (None, 30, 0),
-        ("echo 'GPU 0: A100 (UUID: x)'; echo '  MIG 1g.5gb Device 0: y'; echo 'GPU 1: A100 (UUID: z)'", 30, 2),
+        (
+            "echo 'GPU 0: A100 (UUID: x)'; echo '  MIG 1g.5gb Device 0: y'; echo 'GPU 1: A100 (UUID: z)'",
+            30,
+            2,
+        ),
         ("echo 'GPU 0: A100'; exit 9", 30, 0),
         ("exec /bin/sleep 30", 0.3, 0),
     ],

@@ -6,20 +6,26 @@ import time
 from collections.abc import Iterable, Mapping
 from datetime import timezone
 from threading import Thread
-from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from moto.core import DEFAULT_ACCOUNT_ID
+from moto.core.models import DEFAULT_ACCOUNT_ID
 from moto.logs.models import logs_backends
 from moto.moto_api._internal.models import moto_api_backend
 from moto.sagemaker import urls
-from moto.server import DomainDispatcherApplication, MotoRequestHandler, create_backend_app
+from moto.moto_server.werkzeug_app import (
+    DomainDispatcherApplication,
+    MotoRequestHandler,
+    create_backend_app,
+)
 from werkzeug.serving import BaseWSGIServer, make_server
 
-from .clients import REGION, sealed_client
+from .clients import REGION, Client, sealed_client
 from .recording import ApiRequest, Failure, RecordingGate
 from .training_api import TrainingResponse
 from .training_jobs import TrainingJobs
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 _LOG_GROUP = "/aws/sagemaker/TrainingJobs"
 _ROUTE = "{0}/$"
@@ -28,27 +34,27 @@ _ROUTE = "{0}/$"
 class AwsServer:
     """AWS on loopback that lives as long as the `with` block; other processes can use it too.
 
-    moto keeps its state per process, so one server at a time.
-
-    Args:
-        validate: Refuse CreateTrainingJob requests that break the API's model (names, limits, enums).
-
     Attributes:
         endpoint_url: For AWS_ENDPOINT_URL.
         credentials: An access key and a secret key; moto takes any.
+
+    Raises:
+        RuntimeError: Another one is running in this process, which would share moto's state.
     """
 
     account = DEFAULT_ACCOUNT_ID
     credentials = ("TESTACCESSKEY", "test-secret-key")
 
-    def __init__(self, *, validate: bool = True) -> None:
+    def __init__(self) -> None:
         self.endpoint_url = ""
-        self._jobs = TrainingJobs(validate=validate)
+        self._jobs = TrainingJobs()
         self._gate = RecordingGate(DomainDispatcherApplication(create_backend_app))
         self._server: BaseWSGIServer | None = None
         self._original_route = urls.url_paths[_ROUTE]
 
-    def __enter__(self) -> AwsServer:
+    def __enter__(self) -> Self:
+        if urls.url_paths[_ROUTE] == TrainingResponse.dispatch:
+            raise RuntimeError("moto keeps its state per process, so one AwsServer at a time")
         TrainingResponse.jobs = self._jobs
         urls.url_paths[_ROUTE] = TrainingResponse.dispatch
         self._server = make_server("127.0.0.1", 0, self._gate, threaded=True, request_handler=_QuietHandler)
@@ -56,9 +62,7 @@ class AwsServer:
         Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         if self._server is not None:
             self._server.shutdown()
             self._server.server_close()
@@ -72,7 +76,7 @@ class AwsServer:
         self._gate.requests.clear()
         self._gate.failures.clear()
 
-    def client(self, service: str, *, region: str = REGION) -> Any:  # noqa: ANN401 - boto3 is untyped
+    def client(self, service: str, *, region: str = REGION) -> Client:
         """A client of one service that never tries twice."""
         return sealed_client(service, self.endpoint_url, self.credentials, region=region)
 
@@ -85,7 +89,7 @@ class AwsServer:
         """The requests for one operation, in order."""
         return [request for request in self.requests if request.operation == operation]
 
-    def fail_next(  # noqa: PLR0913 - an error has these parts
+    def fail_next(
         self,
         operation: str,
         code: str,
@@ -121,6 +125,15 @@ class AwsServer:
         self._jobs.auto_complete = seconds
 
     @property
+    def validate(self) -> bool:
+        """Whether requests that break the API's model are refused."""
+        return self._jobs.validate
+
+    @validate.setter
+    def validate(self, refuse: bool) -> None:
+        self._jobs.validate = refuse
+
+    @property
     def stopping_seconds(self) -> float:
         """How long a job is Stopping before it is Stopped."""
         return self._jobs.stopping_seconds
@@ -137,7 +150,7 @@ class AwsServer:
         """Moves a job to another secondary status, such as `Training` or `Interrupted`."""
         self._jobs.advance(job, secondary, message)
 
-    def finish(  # noqa: PLR0913 - a job ends with these parts
+    def finish(
         self,
         job: str,
         status: str = "Completed",

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
-from typing import Any
+from functools import cache
+from typing import Any, TypeAlias
 
 import boto3
 import botocore.session
 from botocore.config import Config
 
 REGION = "eu-west-1"
+Client: TypeAlias = Any  # boto3 makes its clients at run time
 
 
 def sealed_client(
@@ -19,7 +21,8 @@ def sealed_client(
     *,
     region: str = REGION,
     proxies: dict[str, str] | None = None,
-) -> Any:  # noqa: ANN401 - boto3 is untyped
+    read_timeout_s: float = 30,
+) -> Client:
     """A client with exactly these settings: no config file, profile, proxy or retry of the machine has a say.
 
     Args:
@@ -28,23 +31,18 @@ def sealed_client(
         credentials: Access key and secret key.
         region: The region to sign for.
         proxies: Proxy URL by scheme; none when not given.
+        read_timeout_s: Seconds without a byte until the client gives up.
     """
-    variables = {
-        "profile": (None, None, None, None),
-        "config_file": (None, None, os.devnull, None),
-        "credentials_file": (None, None, os.devnull, None),
-    }
     config = Config(
         s3={"addressing_style": "path"},
         proxies=proxies or {},
         retries={"total_max_attempts": 1},
         connect_timeout=5,
-        read_timeout=30,
+        read_timeout=read_timeout_s,
         max_pool_connections=32,
     )
     access_key, secret_key = credentials
-    session = boto3.Session(botocore_session=botocore.session.Session(session_vars=variables))
-    return session.client(
+    return _session().client(
         service,
         region_name=region,
         endpoint_url=endpoint_url,
@@ -52,3 +50,14 @@ def sealed_client(
         aws_secret_access_key=secret_key,
         config=config,
     )
+
+
+@cache
+def _session() -> boto3.Session:
+    """One session for all clients, because reading SageMaker's model takes 0.4 s."""
+    variables = {
+        "profile": (None, None, None, None),
+        "config_file": (None, None, os.devnull, None),
+        "credentials_file": (None, None, os.devnull, None),
+    }
+    return boto3.Session(botocore_session=botocore.session.Session(session_vars=variables))

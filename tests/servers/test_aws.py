@@ -1,18 +1,18 @@
-"""The AWS of the tests is as unforgiving as SageMaker, and does what a test tells it."""
+"""The AWS of the tests remembers what it was asked, and fails when a test tells it to."""
 
 from __future__ import annotations
 
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
-from typing import Any
 
 import pytest
 from botocore.exceptions import ClientError, ConnectionClosedError
 
 from .aws import AwsServer
+from .clients import Client
+from .samples import training_request
 
 
 @pytest.fixture(scope="module")
@@ -28,102 +28,102 @@ def server(running_server: AwsServer) -> AwsServer:
 
 
 @pytest.fixture
-def sagemaker(server: AwsServer) -> Any:  # noqa: ANN401 - boto3 is untyped
+def sagemaker(server: AwsServer) -> Client:
     return server.client("sagemaker")
-
-
-def request(name: str = "digits-1", **members: object) -> dict[str, Any]:
-    return {
-        "TrainingJobName": name,
-        "RoleArn": "arn:aws:iam::123456789012:role/trainer",
-        "AlgorithmSpecification": {"TrainingImage": "image:1", "TrainingInputMode": "File"},
-        "OutputDataConfig": {"S3OutputPath": "s3://team/out"},
-        "ResourceConfig": {"InstanceType": "ml.m5.large", "InstanceCount": 1, "VolumeSizeInGB": 30},
-        "StoppingCondition": {"MaxRuntimeInSeconds": 3600},
-        **members,
-    }
 
 
 def refusal(call: Callable[..., object], **arguments: object) -> tuple[str, int, str]:
     with pytest.raises(ClientError) as error:
         call(**arguments)
     response = error.value.response
-    return response["Error"]["Code"], response["ResponseMetadata"]["HTTPStatusCode"], response["Error"]["Message"]
-
-
-def statuses(job: dict[str, Any]) -> list[str]:
-    return [transition["Status"] for transition in job["SecondaryStatusTransitions"]]
-
-
-def wait_for(sagemaker: Any, status: str) -> dict[str, Any]:  # noqa: ANN401 - boto3 is untyped
-    deadline = time.monotonic() + 5
-    job: dict[str, Any] = {}
-    while job.get("TrainingJobStatus") != status:
-        assert time.monotonic() < deadline, job
-        time.sleep(0.02)
-        job = sagemaker.describe_training_job(TrainingJobName="digits-1")
-    return job
-
-
-def test_a_new_job_is_in_progress_and_keeps_everything_that_was_asked(server: AwsServer, sagemaker: Any) -> None:  # noqa: ANN401
-    asked = request(
-        Environment={"LEVEL": "debug"},
-        RetryStrategy={"MaximumRetryAttempts": 2},
-        HyperParameters={"lr": "0.1"},
-        CheckpointConfig={"S3Uri": "s3://team/checkpoints"},
-        RemoteDebugConfig={"EnableRemoteDebug": True},
+    return (
+        response["Error"]["Code"],
+        response["ResponseMetadata"]["HTTPStatusCode"],
+        response["Error"]["Message"],
     )
 
-    arn = sagemaker.create_training_job(**asked)["TrainingJobArn"]
 
-    assert arn == "arn:aws:sagemaker:eu-west-1:123456789012:training-job/digits-1"
-    job = sagemaker.describe_training_job(TrainingJobName="digits-1")
-    assert {member: job[member] for member in asked} == asked
-    assert (job["TrainingJobStatus"], job["SecondaryStatus"]) == ("InProgress", "Starting")
-    assert not {"TrainingStartTime", "TrainingEndTime", "FinalMetricDataList", "FailureReason"} & job.keys()
-    assert server.created("digits-1") == asked
+def test_every_request_is_remembered(server: AwsServer, sagemaker: Client) -> None:
+    server.client("sts").get_caller_identity()
+    sagemaker.create_training_job(**training_request())
+    server.client("s3", region="us-east-1").create_bucket(Bucket="team")
 
+    seen = [(each.service, each.region, each.operation) for each in server.requests]
 
-def test_a_name_can_be_used_once(server: AwsServer, sagemaker: Any) -> None:  # noqa: ANN401
-    sagemaker.create_training_job(**request(HyperParameters={"lr": "0.1"}))
-    server.finish("digits-1")
-
-    code, status, _ = refusal(sagemaker.create_training_job, **request(HyperParameters={"lr": "0.2"}))
-
-    assert (code, status) == ("ResourceInUse", 400)
-    assert server.created("digits-1")["HyperParameters"] == {"lr": "0.1"}
+    assert seen == [
+        ("sts", "eu-west-1", "GetCallerIdentity"),
+        ("sagemaker", "eu-west-1", "CreateTrainingJob"),
+        ("s3", "us-east-1", "PUT /team"),
+    ]
+    assert server.calls("CreateTrainingJob")[0].params == training_request()
+    assert "Boto3" in server.requests[0].headers["user-agent"]
 
 
 @pytest.mark.parametrize(
-    ("broken", "constraint"),
-    [
-        ({"TrainingJobName": "digits_1"}, "'trainingJobName' failed to satisfy constraint: .* pattern"),
-        ({"TrainingJobName": "d" * 64}, "'trainingJobName' .* length less than or equal to 63"),
-        ({"ResourceConfig": {"InstanceType": "ml.none", "InstanceCount": 1}}, "'resourceConfig.instanceType' .* enum"),
-        ({"HyperParameters": {"key": "v" * 2501}}, "'hyperParameters.key.member' .* length less than or equal to 2500"),
-        ({"Tags": [{"Key": "what?", "Value": "x"}]}, "'tags.1.member.key' .* pattern"),
-        ({"StoppingCondition": None}, "StoppingCondition must not be null"),
-    ],
+    ("service", "call"), [("sagemaker", "list_training_jobs"), ("sts", "get_caller_identity")]
 )
-def test_a_request_that_breaks_the_model_is_refused(
-    server: AwsServer,
-    sagemaker: Any,  # noqa: ANN401
-    broken: dict[str, object],
-    constraint: str,
+def test_a_canned_error_comes_as_often_as_ordered(server: AwsServer, service: str, call: str) -> None:
+    client = server.client(service)
+    operation = client.meta.method_to_api_mapping[call]
+    server.fail_next(operation, "ThrottlingException", "Rate exceeded <slowly>", status=429, times=2)
+
+    for _ in range(2):
+        assert refusal(getattr(client, call)) == ("ThrottlingException", 429, "Rate exceeded <slowly>")
+    getattr(client, call)()
+
+
+def test_a_canned_error_can_hide_that_the_call_was_executed(server: AwsServer, sagemaker: Client) -> None:
+    server.fail_next("CreateTrainingJob", "InternalFailure", status=500, after=True)
+
+    assert refusal(sagemaker.create_training_job, **training_request())[:2] == ("InternalFailure", 500)
+    assert sagemaker.describe_training_job(TrainingJobName="digits-1")["TrainingJobStatus"] == "InProgress"
+
+
+@pytest.mark.parametrize(("after", "jobs"), [(True, 1), (False, 0)])
+def test_a_lost_response_is_a_closed_connection(
+    server: AwsServer, sagemaker: Client, after: bool, jobs: int
 ) -> None:
-    asked = {member: value for member, value in request(**broken).items() if value is not None}
+    server.drop_next("CreateTrainingJob", after=after)
 
-    code, status, message = refusal(sagemaker.create_training_job, **asked)
+    with pytest.raises(ConnectionClosedError):
+        sagemaker.create_training_job(**training_request())
 
-    assert (code, status) == ("ValidationException", 400)
-    pytest.raises(AssertionError, match=constraint).__class__  # noqa: B018
-    assert message.startswith("1 validation error detected: ") or "2 validation errors" in message
-    with pytest.raises(KeyError):
-        server.created(str(asked["TrainingJobName"]))
+    assert len(sagemaker.list_training_jobs()["TrainingJobSummaries"]) == jobs
 
 
-def test_tags_with_letters_of_any_language_are_accepted(sagemaker: Any) -> None:  # noqa: ANN401
-    tags = [{"Key": "équipe", "Value": "研究 / 2+2=4"}]
-    arn = sagemaker.create_training_job(**request(Tags=tags))["TrainingJobArn"]
+def test_a_reset_server_has_forgotten_everything(server: AwsServer, sagemaker: Client) -> None:
+    server.auto_complete = 0.01
+    sagemaker.create_training_job(**training_request())
+    server.fail_next("DescribeTrainingJob", "InternalFailure", status=500)
 
-    assert sagemaker.list_tags(ResourceArn=arn)["Tags"] == tags
+    server.reset()
+
+    assert server.requests == []
+    assert server.auto_complete is None
+    assert refusal(sagemaker.describe_training_job, TrainingJobName="digits-1")[0] == "ValidationException"
+    sagemaker.create_training_job(**training_request())
+
+
+def test_another_process_can_use_the_server(server: AwsServer) -> None:
+    script = "import boto3; print(boto3.client('sts').get_caller_identity()['Account'])"
+    environment = {
+        "PATH": os.environ["PATH"],
+        "AWS_ENDPOINT_URL": server.endpoint_url,
+        "AWS_ACCESS_KEY_ID": server.credentials[0],
+        "AWS_SECRET_ACCESS_KEY": server.credentials[1],
+        "AWS_DEFAULT_REGION": "eu-west-1",
+    }
+
+    done = subprocess.run(
+        [sys.executable, "-c", script], env=environment, capture_output=True, text=True, check=True
+    )
+
+    assert done.stdout.strip() == server.account
+    assert len(server.calls("GetCallerIdentity")) == 1
+
+
+def test_a_second_server_in_one_process_is_refused(server: AwsServer) -> None:
+    with pytest.raises(RuntimeError, match="one AwsServer at a time"), AwsServer():
+        pass
+
+    assert server.client("sts").get_caller_identity()["Account"] == server.account

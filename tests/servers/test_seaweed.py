@@ -115,19 +115,22 @@ def test_clients_ignore_the_settings_of_the_machine(
 def test_the_server_is_ready_when_the_block_begins_and_gone_when_it_ends(tmp_path: Path) -> None:
     with SeaweedServer(tmp_path) as server:
         with pytest.raises(urllib.error.HTTPError, match="403"):
-            urllib.request.urlopen(server.endpoint_url)  # noqa: S310 - a fixed http URL on loopback
+            urllib.request.urlopen(server.endpoint_url)
         bucket = server.create_bucket("fresh")
         server.client().put_object(Bucket=bucket, Key="k", Body=b"the very first write")
 
     port = int(server.endpoint_url.rpartition(":")[2])
     with pytest.raises(ConnectionRefusedError):
         socket.create_connection(("127.0.0.1", port), timeout=1)
-    assert not list(Path("/tmp").glob(f"seaweedfs-*{port}.sock"))  # noqa: S108 - weed's own choice
+    assert not list(Path("/tmp").glob(f"seaweedfs-*{port}.sock"))
 
 
 def test_a_server_that_cannot_start_says_why(tmp_path: Path) -> None:
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "filerldb2").write_text("not a folder", encoding="utf-8")
 
-    with pytest.raises(RuntimeError, match=r"weed ended with code [^0]\d*:\n(.|\n)*filerldb2"), SeaweedServer(tmp_path):
+    with (
+        pytest.raises(RuntimeError, match=r"weed ended with code [^0]\d*:\n(.|\n)*filerldb2"),
+        SeaweedServer(tmp_path),
+    ):
         pass

@@ -79,4 +79,6 @@ class TrainingResponse(SageMakerResponse):
         found += [f"Member {member} must not be null" for member in _NEEDED if member not in request]
         if found:
             plural = "s" if len(found) > 1 else ""
-            raise ValidationError(message=f"{len(found)} validation error{plural} detected: {'; '.join(found)}")
+            raise ValidationError(
+                message=f"{len(found)} validation error{plural} detected: {'; '.join(found)}"
+            )

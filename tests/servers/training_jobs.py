@@ -33,23 +33,21 @@ _MESSAGES = {
 class TrainingJobs:
     """The jobs of one server, and what will happen to them by itself.
 
-    Args:
-        validate: Refuse requests that break the API's model.
-
     Attributes:
+        validate: Whether requests that break the API's model (names, limits, enums) are refused.
         auto_complete: New jobs run by themselves and are Completed after that many seconds; None: they stay
             in Starting until a test moves them.
         stopping_seconds: How long a job is Stopping before it is Stopped.
     """
 
-    def __init__(self, *, validate: bool) -> None:
-        self.validate = validate
+    def __init__(self) -> None:
         self.lock = RLock()
         self.forget()
 
     def forget(self) -> None:
         """Drops every job, everything that was due, and what a test has set."""
         with self.lock:
+            self.validate = True
             self.auto_complete: float | None = None
             self.stopping_seconds = 0.2
             self._jobs: dict[str, FakeTrainingJob] = {}
@@ -139,8 +137,15 @@ class TrainingJobs:
             if job.training_start_time is not None:
                 seconds = round((at - job.training_start_time).total_seconds())
                 billed = seconds if billable_seconds is None else billable_seconds
-                _set(job, training_end_time=at, training_time_in_seconds=seconds, billable_time_in_seconds=billed)
-            data = [{"MetricName": key, "Value": value, "Timestamp": at} for key, value in (metrics or {}).items()]
+                _set(
+                    job,
+                    training_end_time=at,
+                    training_time_in_seconds=seconds,
+                    billable_time_in_seconds=billed,
+                )
+            data = [
+                {"MetricName": key, "Value": value, "Timestamp": at} for key, value in (metrics or {}).items()
+            ]
             _set(job, final_metric_data_list=data or None, failure_reason=failure_reason or None)
             _enter(job, secondary or status, "", at)
             job.secondary_status_transitions[-1]["EndTime"] = at

@@ -9,7 +9,9 @@ from xml.sax.saxutils import escape
 _REQUEST_ID = "11111111-2222-3333-4444-555555555555"
 
 
-def error_message(request_headers: Mapping[str, str], code: str, message: str) -> tuple[dict[str, str], bytes]:
+def error_message(
+    request_headers: Mapping[str, str], code: str, message: str
+) -> tuple[dict[str, str], bytes]:
     """The headers and body that report an error.
 
     Args:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import HealthCheck, Phase, example, given, settings
 from hypothesis import strategies as st
 
 from sagemaker_launcher.errors import ConfigError
@@ -185,6 +185,45 @@ def comparable(seen: dict[str, Any]) -> dict[str, str]:
     return {name: value for name, value in seen["environ"].items() if name not in NOT_COMPARED}
 
 
+HETEROGENEOUS = Case(
+    hyperparameters={"sagemaker_distribution_instance_groups": '["trainers"]', "sagemaker_s3_output": ""},
+    channels=("train", "TRAIN", "val.x-1"),
+    resource_config={
+        "current_host": "algo-2",
+        "current_instance_type": "ml.p4d.24xlarge",
+        "current_group_name": "trainers",
+        "hosts": ["algo-1", "algo-2", "algo-3"],
+        "instance_groups": [
+            {"instance_group_name": "loaders", "instance_type": "ml.c5.xlarge", "hosts": ["algo-1"]},
+            {
+                "instance_group_name": "trainers",
+                "instance_type": "ml.p4d.24xlarge",
+                "hosts": ["algo-3", "algo-2"],
+            },
+        ],
+        "network_interface_name": "eth0",
+    },
+    environment={"SM_HP_MP_PARAMETERS": "{}", "AWS_DEFAULT_REGION": "us-west-2", "PYTHONPATH": "/opt/lib"},
+)
+ULTRASERVER = Case(
+    hyperparameters={
+        "mp_parameters": '{"partitions": 2}',
+        "sagemaker_region": "null",
+        "sagemaker_submit_directory": "s3://bucket/source.tar.gz",
+        "sagemaker_container_log_level": "10",
+        "sagemaker_job_name": "a-name",
+        "sagemaker_pytorch_ddp_enabled": "true",
+    },
+    resource_config={
+        "current_host": "algo-10",
+        "current_instance_type": "ml.trn2.48xlarge",
+        "hosts": ["algo-1", "algo-10", "algo-2"],
+        "topology": [{"hostName": "algo-10", "capacityUnitId": "unit-1"}],
+    },
+    environment={"AWS_DEFAULT_REGION": "us-west-2", "SAGEMAKER_SUBMIT_DIRECTORY": "/opt/other"},
+)
+
+
 # ---- generated jobs
 
 NASTY_TEXTS = [
@@ -203,7 +242,9 @@ json_values = st.recursive(
 values = json_values.map(json.dumps) | texts
 names = (
     st.from_regex(r"[A-Za-z0-9._-]{1,12}", fullmatch=True)
-    | st.sampled_from(["", "x", "LR", "lr", "é", "ß", "a b", "a'b", "mp_parameters", "_tuning_objective_metric"])
+    | st.sampled_from(
+        ["", "x", "LR", "lr", "é", "ß", "a b", "a'b", "mp_parameters", "_tuning_objective_metric"]
+    )
     | st.text(st.characters(codec="utf-8", exclude_characters="\0="), max_size=6)
 )
 channel_names = st.sampled_from(["train", "TRAIN", "s", "val.x-1"]) | st.from_regex(
@@ -213,7 +254,9 @@ toolkit_settings = st.fixed_dictionaries(
     {},
     optional={
         "sagemaker_program": st.sampled_from(['"other.py"', "train.py"]),
-        "sagemaker_submit_directory": st.sampled_from(['"s3://bucket/source.tar.gz"', "/elsewhere", "null", "5"]),
+        "sagemaker_submit_directory": st.sampled_from(
+            ['"s3://bucket/source.tar.gz"', "/elsewhere", "null", "5"]
+        ),
         "sagemaker_container_log_level": st.sampled_from(["10", "20", "50", "true"]),
         "sagemaker_job_name": st.sampled_from(['"a-name"', "a-name", '""']),
         "sagemaker_region": st.sampled_from(['"us-east-2"', "us-east-2", "null", "0"]),
@@ -292,9 +335,16 @@ cases = st.builds(
 )
 
 
-@settings(deadline=None, max_examples=30, suppress_health_check=[HealthCheck.too_slow])
+@settings(
+    deadline=None,
+    max_examples=30,
+    phases=[Phase.explicit, Phase.generate],  # making a failing job smaller would take minutes
+    suppress_health_check=[HealthCheck.too_slow],
+)
 @given(case=cases)
 @example(case=Case())
+@example(case=HETEROGENEOUS)
+@example(case=ULTRASERVER)
 @example(case=Case(hyperparameters={f"k{number}": text for number, text in enumerate(NASTY_TEXTS[:26])}))
 def test_a_script_cannot_tell_who_started_it(toolkit_python: Path, case: Case) -> None:
     compare(toolkit_python, case)
@@ -309,7 +359,7 @@ exec "$DUMP_PYTHON" -c '{DUMP}' "$@"
 def test_a_shell_script_cannot_tell_either(toolkit_python: Path, entry_point: str) -> None:
     hyperparameters = {f"k{number}": text for number, text in enumerate(NASTY_TEXTS[:26])}
     case = Case(
-        hyperparameters={**hyperparameters, "x": "", "list": "[1, \"it's\"]"},
+        hyperparameters={**hyperparameters, "x": "", "list": '[1, "it\'s"]'},
         channels=("train",),
         environment={"DUMP_PYTHON": str(toolkit_python)},
         entry_point=entry_point,

@@ -1,0 +1,91 @@
+# What one does with this project: `make` lists it. Each target makes the virtual environment that it needs.
+# PYTHON=python3.12 chooses the Python for environments that do not exist yet, WORKERS=4 the number of test processes.
+
+PYTHON ?= python3
+WORKERS ?= 2
+VENV := .venv
+TOOLKIT_VENV := .venv-toolkit
+RUN := $(VENV)/bin/python run_sagemaker_job.py
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test toolkit-test lint types bench clean
+
+help:
+	@echo 'make demo          trains the example on this machine: no AWS account, no Docker'
+	@echo 'make test          runs the tests'
+	@echo 'make toolkit-test  compares with the sagemaker-training toolkit, which needs a C compiler to install'
+	@echo 'make lint          checks style: ruff, shellcheck'
+	@echo 'make types         checks types: mypy'
+	@echo 'make bench         times the commands against what they replace'
+	@echo 'make clean         deletes the virtual environments, caches and the demo'
+
+demo: $(VENV)/.demo
+	@mkdir -p demo/s3/team
+	@$(VENV)/bin/python sagemaker_container/digits.py demo/s3/team/data/digits
+	@$(RUN) launch configs/sagemaker_config.yaml --on process --s3-root demo/s3
+	@echo 'make demo: done. The last line above is the command that runs the same experiment again.'
+
+test: $(VENV)/.test
+	@$(VENV)/bin/python -m pytest --numprocesses $(WORKERS) --quiet
+	@echo 'make test: passed. The lines that begin with SKIPPED, if any, say what this machine could not run.'
+
+toolkit-test: $(VENV)/.test $(TOOLKIT_VENV)/.installed
+	@REQUIRE_TOOLKIT=1 $(VENV)/bin/python -m pytest --quiet -m toolkit
+	@echo 'make toolkit-test: passed.'
+
+lint: $(VENV)/.dev
+	@$(VENV)/bin/ruff check .
+	@$(VENV)/bin/ruff format --check .
+	@$(VENV)/bin/shellcheck build_and_push.sh .ci/run
+	@echo 'make lint: passed.'
+
+types: $(VENV)/.dev
+	@$(VENV)/bin/mypy
+	@echo 'make types: passed.'
+
+bench: $(VENV)/.test
+	@$(VENV)/bin/python bench/run.py
+
+clean:
+	rm -rf $(VENV) $(TOOLKIT_VENV) demo build dist *.egg-info .pytest_cache .hypothesis .mypy_cache .ruff_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# A file named after a group of packages says that they are installed, so that the next call starts at once.
+# Each larger group holds the smaller ones.
+$(VENV)/.demo: pyproject.toml $(VENV)/.made
+	$(call install,$(VENV),--editable '.[demo]')
+	@touch $@
+
+$(VENV)/.test: pyproject.toml $(VENV)/.made
+	$(call install,$(VENV),--editable '.[test]')
+	@touch $(VENV)/.demo $@
+
+$(VENV)/.dev: pyproject.toml $(VENV)/.made
+	$(call install,$(VENV),--editable '.[dev]')
+	@touch $(VENV)/.demo $(VENV)/.test $@
+
+# The toolkit wants other versions of the same packages, so it lives apart.
+$(TOOLKIT_VENV)/.installed: $(TOOLKIT_VENV)/.made
+	$(call install,$(TOOLKIT_VENV),'sagemaker-training==5.1.4')
+	@touch $@
+
+%/.made:
+	@command -v $(PYTHON) > /dev/null || \
+		{ echo 'make: there is no program $(PYTHON): install Python 3.10 or later, or name yours: make PYTHON=...' >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || \
+		{ echo "make: Python 3.10 or later is needed, and $(PYTHON) is $$($(PYTHON) --version 2>&1);" \
+		       "name another: make PYTHON=python3.12 ..." >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2> /dev/null || \
+		{ echo 'make: $(PYTHON) has no venv module; on Debian and Ubuntu: sudo apt install python3-venv' >&2; exit 1; }
+	@$(PYTHON) -m venv --clear $*
+	@touch $@
+
+# Installs packages, given by the second argument, into the environment given by the first; a dot for each package.
+define install
+	@printf 'Installing into $(1), once, some minutes: '
+	@{ $(1)/bin/python -m pip install --disable-pip-version-check --progress-bar off $(2) || echo failed; } | \
+		while read -r word _; do \
+			case $$word in Collecting) printf . ;; failed) exit 1 ;; esac; \
+		done
+	@echo ' done'
+endef

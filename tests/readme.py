@@ -1,0 +1,118 @@
+"""The parts of README.md that are generated: `make docs` writes them, and a test compares them."""
+
+from __future__ import annotations
+
+import ast
+import io
+import re
+import subprocess
+import sys
+import tokenize
+from collections.abc import Iterator
+from pathlib import Path
+
+from yacs.config import CfgNode
+
+from sagemaker_launcher import defaults
+from tests.commands import ROOT, SCRIPT, clean_environment
+
+README = ROOT / "README.md"
+# Trees of defaults.py, and the heading that the keys of each have in the table.
+TREES = {
+    "_C": "",
+    "CHANNEL": "one input channel, `CHANNELS.<name>`",
+    "METRIC_DEFINITION": "one item of `ESTIMATOR.METRIC_DEFINITIONS`",
+    "INSTANCE_GROUP": "one item of `ESTIMATOR.INSTANCE_GROUPS`",
+    "PLACEMENT": "one item of `ESTIMATOR.INSTANCE_PLACEMENT_CONFIG.PLACEMENT_SPECIFICATIONS`",
+}
+
+
+def generated() -> dict[str, str]:
+    """The generated parts by the name in their markers."""
+    return {"help": f"```text\n{help_text()}```", "keys": key_tables()}
+
+
+def part(text: str, name: str) -> str:
+    """What stands between the markers of a part."""
+    found = re.search(rf"<!-- {name} -->\n(.*?)\n<!-- end of {name} -->", text, re.DOTALL)
+    assert found, f"README.md has no part {name!r}"
+    return found[1]
+
+
+def help_text() -> str:
+    """What `--help` prints, as called by the name that README.md uses throughout."""
+    done = subprocess.run(
+        [sys.executable, str(SCRIPT), "--help"],
+        env=clean_environment(Path()),
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return re.sub(r"^Usage: .* \[OPTIONS\]", "Usage: python run_sagemaker_job.py [OPTIONS]", done.stdout)
+
+
+def key_tables() -> str:
+    """Every key of the SageMaker config with its default and the comment that defaults.py has on it."""
+    comments = _comments()
+    tables = []
+    for tree, heading in TREES.items():
+        node = defaults.get_cfg_defaults() if tree == "_C" else getattr(defaults, tree)
+        title = f"**{heading[0].upper()}{heading[1:]}**\n\n" if heading else ""
+        rows = [
+            f"| `{key}` | {_shown(value)} | {comments.get(f'{tree}.{key}', '')} |".replace("|  |", "| |")
+            for key, value in _leaves(node, "")
+        ]
+        tables.append("\n".join([f"{title}| Key | Default | Meaning |", "|---|---|---|", *rows]))
+    return "\n\n".join(tables)
+
+
+def _leaves(node: CfgNode, prefix: str) -> Iterator[tuple[str, object]]:
+    for key, value in node.items():
+        if isinstance(value, CfgNode) and value and not value.is_new_allowed():
+            yield from _leaves(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def _shown(value: object) -> str:
+    """A default as one writes it in YAML; nothing when it means 'not given'."""
+    if isinstance(value, dict):
+        return ", ".join(f"`{key}: {_shown(item).strip('`')!r}`" for key, item in value.items()).replace("'", '"')
+    if value in ("", []):
+        return ""
+    return f"`{str(value).lower() if isinstance(value, bool) else value}`"
+
+
+def _comments() -> dict[str, str]:
+    """The comment on each assignment of defaults.py: in its lines, or else right above it."""
+    source = Path(defaults.__file__).read_text("utf-8")
+    by_line = {
+        token.start[0]: (token.string.removeprefix("#").strip(), token.line.lstrip().startswith("#"))
+        for token in tokenize.generate_tokens(io.StringIO(source).readline)
+        if token.type == tokenize.COMMENT
+    }
+    found = {}
+    for statement in ast.parse(source).body:
+        if isinstance(statement, ast.Assign):
+            lines = range(statement.lineno, (statement.end_lineno or statement.lineno) + 1)
+            texts = [by_line[line][0] for line in lines if line in by_line]
+            line = statement.lineno - 1
+            while not texts and line in by_line and by_line[line][1]:
+                texts.insert(0, by_line[line][0])
+                line -= 1
+                if line in by_line and by_line[line][1]:
+                    continue
+                break
+            found[ast.unparse(statement.targets[0])] = " ".join(texts)
+    return found
+
+
+def main() -> None:
+    text = README.read_text("utf-8")
+    for name, content in generated().items():
+        text = text.replace(part(text, name), content)
+    README.write_text(text, "utf-8")
+
+
+if __name__ == "__main__":
+    main()

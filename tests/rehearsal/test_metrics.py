@@ -1,0 +1,79 @@
+"""Metrics read from the log."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sagemaker_launcher.rehearsal.metrics import MetricReader
+
+NUMBER = r"([-+0-9.eE]+)"
+
+
+def reader(**expressions: str) -> MetricReader:
+    definitions = [{"Name": name, "Regex": expression} for name, expression in expressions.items()]
+    return MetricReader({"AlgorithmSpecification": {"MetricDefinitions": definitions}})
+
+
+@pytest.mark.parametrize(
+    ("written", "value"),
+    [("1e-05", 1e-05), ("5.000e-06", 5e-06), ("1E+3", 1000.0), ("-0.25", -0.25), (".5", 0.5), ("3", 3.0)],
+)
+def test_a_number_is_read_in_every_form_that_programs_print(written: str, value: float) -> None:
+    metrics = reader(loss=f"loss={NUMBER}")
+    metrics.read(f"epoch=1 loss={written} time=3s")
+    assert metrics.values == {"loss": value}
+
+
+@settings(deadline=None, max_examples=100)
+@given(st.floats(allow_nan=False, allow_infinity=False))
+def test_every_number_that_python_prints_comes_back(value: float) -> None:
+    metrics = reader(loss=f"loss={NUMBER}")
+    metrics.read(f"loss={value!r}")
+    assert metrics.values == {"loss": value}
+
+
+def test_the_last_value_wins_for_each_metric_on_its_own() -> None:
+    metrics = reader(loss=f" loss={NUMBER}", accuracy=f"acc={NUMBER}")
+    for line in ("epoch=1 loss=0.5 acc=0.1", "epoch=2 loss=0.25", "epoch=3 acc=0.75", "done"):
+        metrics.read(line)
+    assert metrics.values == {"loss": 0.25, "accuracy": 0.75}
+
+
+def test_the_first_group_is_the_number() -> None:
+    metrics = reader(loss=r"loss=(\d+)/(\d+)")
+    metrics.read("loss=3/4")
+    assert metrics.values == {"loss": 3.0}
+
+
+@pytest.mark.parametrize("line", ["loss=low", "loss=", "loss=1.2.3", "loss=nan", "loss=inf", "loss=-inf", "no loss"])
+def test_what_is_no_number_is_no_value_and_keeps_the_last_one(line: str) -> None:
+    metrics = reader(loss=r"loss=(\S*)")
+    metrics.read(line)
+    assert metrics.values == {}
+    metrics.read("loss=1")
+    metrics.read(line)
+    assert metrics.values == {"loss": 1.0}
+    assert all(math.isfinite(value) for value in metrics.values.values())
+
+
+def test_a_group_that_took_no_part_in_the_match_is_no_value() -> None:
+    metrics = reader(loss=r"loss(=\d+)?")
+    metrics.read("loss")
+    assert metrics.values == {}
+    assert metrics.never_seen == ("loss",)
+
+
+def test_metrics_that_no_line_had_are_named() -> None:
+    metrics = reader(loss=f"loss={NUMBER}", accuracy=f"acc={NUMBER}", auc=f"auc={NUMBER}")
+    metrics.read("acc=0.5")
+    assert metrics.never_seen == ("loss", "auc")
+
+
+def test_a_job_may_define_no_metrics() -> None:
+    metrics = MetricReader({"AlgorithmSpecification": {}})
+    metrics.read("loss=1")
+    assert (metrics.values, metrics.never_seen) == ({}, ())

@@ -1,0 +1,120 @@
+"""Launches on the stand-in folder: through the command line, or in this process where only the result counts."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from sagemaker_launcher import config
+from sagemaker_launcher import launch as story
+from sagemaker_launcher.coercion import Override
+from sagemaker_launcher.naming import S3Uri
+from sagemaker_launcher.provenance import CheckoutReader
+from sagemaker_launcher.request import Request, create_training_job_request
+from sagemaker_launcher.result import JobResult
+from sagemaker_launcher.storage import FolderStorage, StoredObject
+from sagemaker_launcher.targets.process import ProcessOptions, ProcessTarget
+from tests.commands import CommandLine, Finished
+from tests.project import Project
+
+ARCHIVE = "s3://team/experiments"
+
+
+def snapshot(folder: Path) -> dict[str, bytes | None]:
+    """Every file below a folder with its content, and every folder."""
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes() if path.is_file() else None
+        for path in sorted(folder.rglob("*"))
+    }
+
+
+@contextmanager
+def nothing_written(folder: Path) -> Iterator[None]:
+    """Fails when the block leaves anything in a folder, or changes or removes anything."""
+    before = snapshot(folder)
+    yield
+    assert snapshot(folder) == before
+
+
+def local(project: Project, uri: str) -> Path:
+    """The place of an object or a prefix in the stand-in folder."""
+    return project.s3 / uri.removeprefix("s3://").removesuffix("/")
+
+
+def rehearsal(project: Project, *words: str) -> tuple[str, ...]:
+    """The words of a rehearsal's command line."""
+    return ("launch", str(project.config), "--on", "process", "--s3-root", str(project.s3), *words)
+
+
+def launch(cli: CommandLine, project: Project, *words: str, **variables: str) -> Finished:
+    """Rehearses a project through the command line, and asks for JSON."""
+    return cli(*rehearsal(project, "--json", *words), env=variables)
+
+
+def document(folder: Path, name: str) -> Any:  # noqa: ANN401 - a JSON document
+    """A JSON file of an experiment."""
+    return json.loads((folder / name).read_text())
+
+
+class Listing(FolderStorage):
+    """An S3 that holds keys which no file system can have."""
+
+    def __init__(self, folder: Path, *keys: str) -> None:
+        super().__init__(folder)
+        self._keys = keys
+
+    def list(self, prefix: S3Uri, limit: int = 0) -> Iterator[StoredObject]:
+        assert not limit
+        return (StoredObject(S3Uri(prefix.bucket, key), 1, "tag") for key in self._keys if key.startswith(prefix.key))
+
+
+@dataclass
+class Listener:
+    """Remembers what a launch tells, and when each line of the log came (seconds of a monotonic clock)."""
+
+    phases: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    lines: list[str] = field(default_factory=list)
+    times: list[float] = field(default_factory=list)
+
+    def phase(self, name: str, message: str = "") -> None:  # noqa: ARG002 - the interface of Events
+        self.phases.append(name)
+
+    def note(self, text: str) -> None:
+        self.notes.append(text)
+
+    def log(self, host: str, line: str) -> None:
+        assert host == "algo-1"
+        self.lines.append(line)
+        self.times.append(time.monotonic())
+
+
+@dataclass(frozen=True)
+class Rehearsed:
+    """What a launch in this process came to."""
+
+    request: Request
+    result: JobResult
+    events: Listener
+
+
+def rehearse(project: Project, *settings: tuple[str, str], grace_s: float = 5.0) -> Rehearsed:
+    """Launches on the process target from within this process, which takes milliseconds instead of half a second."""
+    overrides = tuple(Override("--set", key, value) for key, value in settings)
+    plan = story.plan(project.config, overrides, target="process", command=("test",))
+    storage, events = FolderStorage(project.s3), Listener()
+    target = ProcessTarget(plan.configs.source, storage, ProcessOptions(grace_s=grace_s))
+    checkout = CheckoutReader(project.folder)
+    outcome = story.execute(plan, story.Surroundings(target, storage, lambda: None, checkout, events))
+    return Rehearsed(plan.request, outcome.result, events)
+
+
+def request_of(project: Project, *settings: tuple[str, str]) -> Request:
+    """The request that a project's config makes."""
+    overrides = tuple(Override("--set", key, value) for key, value in settings)
+    return create_training_job_request(config.load(project.config, overrides).job("tiny-20260102-030405-abcdef"))
