@@ -23,7 +23,7 @@ from tests.project import Project  # noqa: E402
 from tests.servers.aws import AwsServer  # noqa: E402
 from tests.servers.seaweed import SeaweedServer  # noqa: E402
 
-PAIRS = 9
+PAIRS = 7
 PYTHON = sys.executable
 MINIMAL = """\
 import boto3
@@ -152,6 +152,7 @@ def on_aws(environment: Mapping[str, str], folder: Path) -> None:
         print(f"launch --on aws: left out, {reason}")
         return
     project = Project.create(folder / "project")
+    (folder / "weed").mkdir()
     script = folder / "minimal.py"
     script.write_text(MINIMAL)
     with SeaweedServer(folder / "weed") as s3, AwsServer() as aws:

@@ -286,7 +286,7 @@ def _training_schema(folder: Path | None, problems: list[Problem]) -> Schema | N
     path = folder / _SCHEMA_FILE
     try:
         tree = _load_defaults(path)
-    except Exception as error:  # noqa: BLE001 - the user's own code can fail in any way, and none of them is our bug
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - the user's own code can fail in any way, and none of them is our bug
         line = max(
             (
                 frame.lineno or 0

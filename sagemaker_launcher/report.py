@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import IO, TYPE_CHECKING, Any, TextIO
 
 from rich.console import Console
 from rich.text import Text
@@ -55,10 +55,19 @@ def safe(text: str) -> str:
     return text.translate(_CONTROLS)
 
 
+class _LastingConsole(Console):
+    """A console that falls silent when its reader has gone: what it tells of goes on."""
+
+    def on_broken_pipe(self) -> None:
+        """Instead of ending the process, as rich would."""
+        self.quiet = True
+        _silence(self.file)
+
+
 def console(stream: TextIO) -> Console:
     """A console that is plain when its stream is no terminal."""
     plain = not stream.isatty()
-    return Console(
+    return _LastingConsole(
         file=stream,
         width=_WIDE if plain else None,
         no_color=plain or None,
@@ -92,7 +101,7 @@ class ConsoleEvents:
 
 def print_json(document: Mapping[str, Any]) -> None:
     """The answer for programs: one JSON document on stdout."""
-    sys.stdout.write(json.dumps({"schema": _SCHEMA, **document}, indent=2) + "\n")
+    _answer(json.dumps({"schema": _SCHEMA, **document}, indent=2) + "\n")
 
 
 def launch_document(
@@ -227,8 +236,8 @@ def print_list(summaries: Iterable[Summary]) -> None:
         for summary in summaries
     ]
     if not sys.stdout.isatty():
-        for row in (header, *rows):
-            sys.stdout.write("\t".join(safe(cell).replace("\t", " ") for cell in row) + "\n")
+        lines = ("\t".join(safe(cell).replace("\t", " ") for cell in row) for row in (header, *rows))
+        _answer("".join(f"{line}\n" for line in lines))
         return
     from rich.table import Table  # noqa: PLC0415 - most commands draw no table
 
@@ -291,6 +300,16 @@ def _print_rows(rows: list[tuple[str, str]], status: str) -> None:
         out.print(Text.assemble((name.ljust(width), "bold"), (text, style)), soft_wrap=True)
 
 
-def silence_stdout() -> None:
-    """After the reader of a pipe has gone, keeps Python from complaining at exit."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+def _answer(text: str) -> None:
+    try:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        _silence(sys.stdout)
+
+
+def _silence(stream: IO[str]) -> None:
+    """After the reader of a pipe has gone, keeps Python from trying again and complaining at exit."""
+    null = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, stream.fileno())
+    os.close(null)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ast
 import io
+import itertools
+import json
 import re
 import subprocess
 import sys
@@ -20,10 +22,10 @@ README = ROOT / "README.md"
 # Trees of defaults.py, and the heading that the keys of each have in the table.
 TREES = {
     "_C": "",
-    "CHANNEL": "one input channel, `CHANNELS.<name>`",
-    "METRIC_DEFINITION": "one item of `ESTIMATOR.METRIC_DEFINITIONS`",
-    "INSTANCE_GROUP": "one item of `ESTIMATOR.INSTANCE_GROUPS`",
-    "PLACEMENT": "one item of `ESTIMATOR.INSTANCE_PLACEMENT_CONFIG.PLACEMENT_SPECIFICATIONS`",
+    "CHANNEL": "CHANNEL, one item of `CHANNELS`",
+    "METRIC_DEFINITION": "METRIC_DEFINITION, one item of `ESTIMATOR.METRIC_DEFINITIONS`",
+    "INSTANCE_GROUP": "INSTANCE_GROUP, one item of `ESTIMATOR.INSTANCE_GROUPS`",
+    "PLACEMENT": "PLACEMENT, one item of `ESTIMATOR.INSTANCE_PLACEMENT_CONFIG.PLACEMENT_SPECIFICATIONS`",
 }
 
 
@@ -57,9 +59,11 @@ def key_tables() -> str:
     tables = []
     for tree, heading in TREES.items():
         node = defaults.get_cfg_defaults() if tree == "_C" else getattr(defaults, tree)
-        title = f"**{heading[0].upper()}{heading[1:]}**\n\n" if heading else ""
+        title = f"{heading}:\n\n" if heading else ""
         rows = [
-            f"| `{key}` | {_shown(value)} | {comments.get(f'{tree}.{key}', '')} |".replace("|  |", "| |")
+            " ".join(
+                ["|", f"`{key}`", "|", *_shown(value), "|", *filter(None, [comments[f"{tree}.{key}"]]), "|"]
+            )
             for key, value in _leaves(node, "")
         ]
         tables.append("\n".join([f"{title}| Key | Default | Meaning |", "|---|---|---|", *rows]))
@@ -74,35 +78,32 @@ def _leaves(node: CfgNode, prefix: str) -> Iterator[tuple[str, object]]:
             yield f"{prefix}{key}", value
 
 
-def _shown(value: object) -> str:
+def _shown(value: object) -> list[str]:
     """A default as one writes it in YAML; nothing when it means 'not given'."""
     if isinstance(value, dict):
-        return ", ".join(f"`{key}: {_shown(item).strip('`')!r}`" for key, item in value.items()).replace("'", '"')
+        return [f"`{key}: {json.dumps(item)}`" for key, item in value.items()]
     if value in ("", []):
-        return ""
-    return f"`{str(value).lower() if isinstance(value, bool) else value}`"
+        return []
+    return [f"`{value if isinstance(value, str) else json.dumps(value)}`"]
 
 
 def _comments() -> dict[str, str]:
     """The comment on each assignment of defaults.py: in its lines, or else right above it."""
     source = Path(defaults.__file__).read_text("utf-8")
-    by_line = {
-        token.start[0]: (token.string.removeprefix("#").strip(), token.line.lstrip().startswith("#"))
-        for token in tokenize.generate_tokens(io.StringIO(source).readline)
-        if token.type == tokenize.COMMENT
-    }
+    comments, alone = {}, set()
+    for token in tokenize.generate_tokens(io.StringIO(source).readline):
+        if token.type == tokenize.COMMENT:
+            comments[token.start[0]] = token.string.removeprefix("#").strip()
+            if token.line.lstrip().startswith("#"):
+                alone.add(token.start[0])
     found = {}
     for statement in ast.parse(source).body:
         if isinstance(statement, ast.Assign):
-            lines = range(statement.lineno, (statement.end_lineno or statement.lineno) + 1)
-            texts = [by_line[line][0] for line in lines if line in by_line]
-            line = statement.lineno - 1
-            while not texts and line in by_line and by_line[line][1]:
-                texts.insert(0, by_line[line][0])
-                line -= 1
-                if line in by_line and by_line[line][1]:
-                    continue
-                break
+            lines = [*range(statement.lineno, (statement.end_lineno or 0) + 1)]
+            if not comments.keys() & set(lines):
+                above = itertools.takewhile(alone.__contains__, itertools.count(statement.lineno - 1, -1))
+                lines = sorted(above)
+            texts = [comments[line] for line in lines if line in comments]
             found[ast.unparse(statement.targets[0])] = " ".join(texts)
     return found
 

@@ -297,7 +297,7 @@ DLC = "763104351884.dkr.ecr.us-east-1.amazonaws.com"
     "text",
     [
         f"FROM {DLC}/pytorch-training:2.8.0-cpu-py312\n",
-        f"ARG BASE_IMAGE={DLC}/x:1\nFROM $BASE_IMAGE\nARG BASE_IMAGE=python\n",
+        f"ARG BASE_IMAGE={DLC}/x:1\nFROM python AS one\nARG BASE_IMAGE=python\nFROM $BASE_IMAGE\n",
         f'arg NAME="x"\nARG BASE_IMAGE={DLC}/${{NAME}}:1\nfrom --platform=linux/amd64 ${{BASE_IMAGE}} AS base\n',
         f"ARG HOST={DLC}\nFROM python:3.12 AS one\nFROM one AS two\nFROM ${{HOST}}/y AS three\nFROM $HOST/z\n",
     ],

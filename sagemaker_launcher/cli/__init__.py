@@ -12,7 +12,7 @@ from pathlib import Path
 import click
 
 from sagemaker_launcher import __version__
-from sagemaker_launcher.errors import ExitCode, LauncherError, UsageError
+from sagemaker_launcher.errors import CommandInterrupted, ExitCode, LauncherError, UsageError
 from sagemaker_launcher.interrupts import Interrupted, raise_on_signals
 
 # Name, module and one line of help: `--help` must not import the commands.
@@ -85,12 +85,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except LauncherError as error:
         return _fail(error, as_json="--json" in words)
     except Interrupted as interrupted:
-        click.echo("interrupted: nothing was started", err=True)
-        return 128 + interrupted.number
-    except BrokenPipeError:
-        from sagemaker_launcher import report  # noqa: PLC0415 - rich stays out of `--help`
-
-        report.silence_stdout()
+        error = CommandInterrupted("interrupted: nothing was started", signal_number=interrupted.number)
+        return _fail(error, as_json="--json" in words)
+    except SystemExit:
+        # Click's answer when the reader of a pipe has gone; nothing else here ends like that.
         return ExitCode.DONE
 
 

@@ -62,7 +62,7 @@ class CheckpointSync:
 
     @contextmanager
     def running(self) -> Iterator[None]:
-        """Syncs every second while the block runs, and once more at its end."""
+        """Syncs every second while the block runs; what comes after the last of these is for `sync`."""
         thread = threading.Thread(target=self._run, name="checkpoints", daemon=True)
         thread.start()
         try:
@@ -70,14 +70,13 @@ class CheckpointSync:
         finally:
             self._stop.set()
             thread.join()
-        self.sync()
 
     def _run(self) -> None:
         while not self._stop.wait(_INTERVAL_S):
             try:
                 self.sync()
             except LauncherError:
-                continue  # the next round tries again, and the last one, outside this thread, reports
+                continue  # the next round tries again, and the last one, after the program's end, reports
 
     def _files(self) -> dict[str, tuple[int, int]]:
         found = {}

@@ -8,25 +8,11 @@ import signal
 import subprocess
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
 _LINE_MAX = 256 * 1024  # bytes; CloudWatch Logs splits longer events
 _SHELL_SIGNAL_BASE = 128
-
-
-@dataclass(frozen=True)
-class ProgramEnd:
-    """How a program ended.
-
-    Attributes:
-        exit_code: As a shell would show it: 128 + signal for a program that a signal killed.
-        timed_out: Whether it was ended because its time was up.
-    """
-
-    exit_code: int
-    timed_out: bool
 
 
 class Program:
@@ -62,30 +48,27 @@ class Program:
         )
         self._reader.start()
 
-    def wait(self, time_limit_s: float, grace_s: float) -> ProgramEnd:
-        """Waits for the end; when the time is up, stops the program as the service does.
+    def wait(self, time_limit_s: float) -> int | None:
+        """Waits for the end, but no longer than a number of seconds.
 
-        Args:
-            time_limit_s: Seconds that it may run.
-            grace_s: Seconds between SIGTERM and SIGKILL.
+        Returns:
+            The exit code as a shell would show it (128 + signal for a program that a signal killed); None when the
+            time is up and the program runs.
         """
-        timed_out = False
         try:
             self._process.wait(time_limit_s)
         except subprocess.TimeoutExpired:
-            timed_out = True
-            self.terminate(grace_s)
-        return self._end(timed_out=timed_out)
+            return None
+        return self._end()
 
-    def stop(self, grace_s: float) -> ProgramEnd:
-        """Ends the program now: SIGTERM, a grace period, SIGKILL. A signal to us during the grace period cuts it short."""
-        self.terminate(grace_s)
-        return self._end(timed_out=False)
+    def stop(self, grace_s: float) -> int:
+        """Ends the program: SIGTERM, so that it may save its state, and SIGKILL to all it started after a grace period.
 
-    def terminate(self, grace_s: float) -> None:
-        """SIGTERM to the program, which may save its state; SIGKILL to all it started when the grace period is over.
+        https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_StopTrainingJob.html: SIGTERM, then 120 seconds. An
+        exception that a signal to us raises cuts the grace period short.
 
-        https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_StopTrainingJob.html: SIGTERM, then 120 seconds.
+        Returns:
+            The exit code, as `wait` gives it.
         """
         self._process.terminate()
         try:
@@ -94,19 +77,19 @@ class Program:
             pass
         finally:
             self.kill()
+        return self._end()
 
     def kill(self) -> None:
         """SIGKILL to the program and everything that it started in its group."""
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self._process.pid, signal.SIGKILL)
 
-    def _end(self, *, timed_out: bool) -> ProgramEnd:
+    def _end(self) -> int:
         code = self._process.wait()
         # A container takes everything in it along when its first process ends.
         self.kill()
         self._reader.join(timeout=5)
-        exit_code = code if code >= 0 else _SHELL_SIGNAL_BASE - code
-        return ProgramEnd(exit_code, timed_out)
+        return code if code >= 0 else _SHELL_SIGNAL_BASE - code
 
     def _read(self, output: IO[bytes]) -> None:
         with output:

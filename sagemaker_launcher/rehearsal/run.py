@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
+from dataclasses import dataclass
 
 from sagemaker_launcher.clock import utc_now
 from sagemaker_launcher.errors import LauncherError
@@ -17,7 +18,7 @@ from sagemaker_launcher.rehearsal.artifacts import save_artifacts
 from sagemaker_launcher.rehearsal.channels import ChannelContent, list_channel, materialise
 from sagemaker_launcher.rehearsal.checkpoints import CheckpointSync
 from sagemaker_launcher.rehearsal.metrics import MetricReader
-from sagemaker_launcher.rehearsal.program import Program, ProgramEnd
+from sagemaker_launcher.rehearsal.program import Program
 from sagemaker_launcher.rehearsal.tree import Tree
 from sagemaker_launcher.request import Request
 from sagemaker_launcher.result import COMPLETED, FAILED, FAILURE_REASON_MAX, STOPPED, JobResult, Transition
@@ -26,6 +27,15 @@ from sagemaker_launcher.storage import Storage
 _HOST = "algo-1"
 # Makes the command, all variables and the grace period (seconds between SIGTERM and SIGKILL) of the program.
 ProgramMaker = Callable[[Request, Tree], tuple[tuple[str, ...], dict[str, str], float]]
+
+
+@dataclass(frozen=True)
+class _End:
+    """How the program ended: its exit code, whether its time was up, and the signal to us that stopped it, if any."""
+
+    exit_code: int
+    timed_out: bool
+    signal_number: int | None
 
 
 class Run:
@@ -64,15 +74,15 @@ class Run:
         try:
             sync = self._bring_data(contents)
         except LauncherError as error:
-            return self._result(FAILED, reason=f"ClientError: Data download failed: {error.message}")
+            return self._result(FAILED, reason=f"ClientError: Data download failed: {error}"[:FAILURE_REASON_MAX])
         command, variables, grace_s = make_program(self._request, self._tree)
         self._enter("Training", "Training in progress")
-        end, signal_number = self._train(command, variables, grace_s, sync)
+        end = self._train(command, variables, grace_s, sync)
         self._enter("Uploading", "Uploading generated training model")
-        artifacts = save_artifacts(self._request, self._tree, self._storage)
-        result = self._judge(end, command, artifacts, stopped=signal_number is not None)
-        if signal_number is not None:
-            raise Interrupted(signal_number, result)
+        artifacts, problem = self._save(sync)
+        result = self._judge(end, command, artifacts, problem)
+        if end.signal_number is not None:
+            raise Interrupted(end.signal_number, result)
         return result
 
     def stopped(self) -> JobResult:
@@ -97,32 +107,49 @@ class Run:
 
     def _train(
         self, command: tuple[str, ...], variables: dict[str, str], grace_s: float, sync: CheckpointSync | None
-    ) -> tuple[ProgramEnd, int | None]:
-        """Runs the program to its end; gives also the signal that stopped it, if one did."""
+    ) -> _End:
+        """Runs the program to its end."""
         limit = self._request["StoppingCondition"]["MaxRuntimeInSeconds"]
         self._started_at, start = utc_now(), time.monotonic()
-        signal_number = None
+        timed_out, signal_number = False, None
         with ExitStack() as stack:
             if sync:
                 stack.enter_context(sync.running())
             program = Program(command, self._tree.code.resolve(), variables, self._line)
             stack.callback(program.kill)
             try:
-                end = program.wait(limit, grace_s)
+                exit_code = program.wait(limit)
+                if exit_code is None:
+                    timed_out = True
+                    self._enter_stopping(f"it has run for {limit} s", grace_s)
+                    exit_code = program.stop(grace_s)
             except Interrupted as interrupted:
                 signal_number = interrupted.number
-                self._events.note(
-                    f"stopping the job: SIGTERM, and SIGKILL after {grace_s:g} s (Ctrl-C: at once)"
-                )
-                self._enter("Stopping", "Stopping the training job")
-                end = _stop(program, grace_s)
+                self._enter_stopping("interrupted", grace_s)
+                exit_code = _stop(program, grace_s)
         self._training_s = time.monotonic() - start
-        return end, signal_number
+        return _End(exit_code, timed_out, signal_number)
+
+    def _enter_stopping(self, why: str, grace_s: float) -> None:
+        self._enter("Stopping", "Stopping the training job")
+        self._events.note(
+            f"stopping the job ({why}): SIGTERM, and SIGKILL after {grace_s:g} s (Ctrl-C: at once)"
+        )
+
+    def _save(self, sync: CheckpointSync | None) -> tuple[dict[str, str], str]:
+        """Uploads the last checkpoints, the model and the output; gives their URIs, and what went wrong."""
+        try:
+            if sync:
+                sync.sync()
+            return save_artifacts(self._request, self._tree, self._storage), ""
+        except (LauncherError, OSError) as error:
+            self._events.note(f"what the program left cannot be saved: {error}")
+            return {}, str(error)
 
     def _judge(
-        self, end: ProgramEnd, command: tuple[str, ...], artifacts: dict[str, str], *, stopped: bool
+        self, end: _End, command: tuple[str, ...], artifacts: dict[str, str], save_problem: str
     ) -> JobResult:
-        if stopped:
+        if end.signal_number is not None:
             return self._result(STOPPED, exit_code=end.exit_code, artifacts=artifacts)
         if end.timed_out:
             return self._result(
@@ -133,6 +160,9 @@ class Run:
             tail = f", exit code: {end.exit_code}"
             reason = f"AlgorithmError: {text}"[: FAILURE_REASON_MAX - len(tail)] + tail
             return self._result(FAILED, reason=reason, exit_code=end.exit_code, artifacts=artifacts)
+        if save_problem:
+            reason = f"ClientError: Artifact upload failed: {save_problem}"[:FAILURE_REASON_MAX]
+            return self._result(FAILED, reason=reason, exit_code=0)
         for name in self._metrics.never_seen:
             self._events.note(f"no line of the log matched the metric {name}")
         if "model" not in artifacts:
@@ -181,7 +211,7 @@ class Run:
         )
 
 
-def _stop(program: Program, grace_s: float) -> ProgramEnd:
+def _stop(program: Program, grace_s: float) -> int:
     """Stops a program; one more signal during the grace period ends the grace."""
     try:
         return program.stop(grace_s)

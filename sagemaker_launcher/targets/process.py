@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from sagemaker_launcher.archive import Sealed
@@ -22,6 +23,7 @@ from sagemaker_launcher.rehearsal import toolkit
 from sagemaker_launcher.rehearsal.channels import ChannelContent, list_channel
 from sagemaker_launcher.rehearsal.run import Run
 from sagemaker_launcher.rehearsal.tree import (
+    CONTAINER_BASE,
     Tree,
     input_data_config,
     job_arn,
@@ -39,7 +41,8 @@ _KEPT_VARIABLES = (
     "SSL_CERT_FILE", "TMPDIR", "TZ", "USER", "VIRTUAL_ENV",
 )  # fmt: skip
 # Variables that would make this machine run other code than the user's, or under another name.
-_DANGEROUS_PREFIXES = ("AWS_", "DYLD_", "LD_", "PYTHONHOME", "PYTHONPATH", "PYTHONSTARTUP")
+_DANGEROUS = {"BASH_ENV", "PATH", "PYTHONHOME", "PYTHONPATH", "PYTHONSTARTUP"}
+_DANGEROUS_PREFIXES = ("AWS_", "DYLD_", "LD_")
 _HARMLESS = {"AWS_DEFAULT_REGION", "AWS_REGION"}
 
 
@@ -80,10 +83,12 @@ class ProcessTarget:
                 be rehearsed.
             NotFoundError: A channel has no objects.
             UnsafeError: A variable would run other code than the user's.
+            ConfigError: The toolkit would fail on a hyperparameter or a variable.
         """
         self._region = job.region
         self._check_machine(job, request)
         _refuse_dangerous(request.get("Environment", {}))
+        self._variables(request, Tree(Path(CONTAINER_BASE)))
         mode = request["AlgorithmSpecification"]["TrainingInputMode"]
         self._contents = [
             list_channel(channel, mode, self._storage)
@@ -111,23 +116,34 @@ class ProcessTarget:
 
     def _program(self, request: Request, tree: Tree) -> tuple[tuple[str, ...], dict[str, str], float]:
         """The command, the variables and the grace period."""
-        hyperparameters = request.get("HyperParameters", {})
+        tree.code.symlink_to(self._folder, target_is_directory=True)
+        arguments = toolkit.script_arguments(request.get("HyperParameters", {}))
+        command = toolkit.script_command(self._options.python, self._entry_point(request), arguments)
+        return command, self._variables(request, tree), self._options.grace_s
+
+    def _variables(self, request: Request, tree: Tree) -> dict[str, str]:
+        """All variables of the program. Raises ConfigError for what the toolkit cannot pass on."""
         service = service_environment(request, self._region, tree)
-        entry_point = service.get("SAGEMAKER_PROGRAM", self._source.entry_point)
         variables = toolkit.script_environment(
             base=tree.base,
             job_name=request["TrainingJobName"],
-            hyperparameters=hyperparameters,
+            hyperparameters=request.get("HyperParameters", {}),
             input_data_config=input_data_config(request),
             resource_config=resource_config(request),
-            entry_point=entry_point,
-            machine=toolkit.Machine.detect(),
+            entry_point=self._entry_point(request),
+            machine=self._machine,
             service_environment=service,
         )
-        tree.code.symlink_to(self._folder, target_is_directory=True)
-        arguments = toolkit.script_arguments(hyperparameters)
-        command = toolkit.script_command(self._options.python, entry_point, arguments)
-        return command, {**_machine_variables(), **service, **variables}, self._options.grace_s
+        return {**_machine_variables(), **service, **variables}
+
+    @cached_property
+    def _machine(self) -> toolkit.Machine:
+        return toolkit.Machine.detect()
+
+    def _entry_point(self, request: Request) -> str:
+        """The program, relative to the training code; the toolkit lets a variable choose it."""
+        environment: Mapping[str, str] = request.get("Environment", {})
+        return environment.get("SAGEMAKER_PROGRAM", self._source.entry_point)
 
     @property
     def _folder(self) -> Path:
@@ -149,11 +165,11 @@ class ProcessTarget:
             )
         if shutil.which(self._options.python) is None:
             raise EnvironmentProblemError(f"no such Python: {self._options.python}", hint="check --python")
-        entry_point = self._source.entry_point
+        entry_point = self._entry_point(request)
         if not toolkit.is_valid_entry_point(entry_point) or not (self._folder / entry_point).is_file():
             raise EnvironmentProblemError(
                 f"{self._folder} has no program {entry_point!r}",
-                hint="check SOURCE.ENTRY_POINT",
+                hint="check SOURCE.ENTRY_POINT, and SAGEMAKER_PROGRAM in ESTIMATOR.ENVIRONMENT",
                 code="no_source",
             )
         try:
@@ -169,7 +185,9 @@ class ProcessTarget:
 
 def _refuse_dangerous(environment: Mapping[str, str]) -> None:
     names = sorted(
-        name for name in environment if name.startswith(_DANGEROUS_PREFIXES) and name not in _HARMLESS
+        name
+        for name in environment
+        if name in _DANGEROUS or (name.startswith(_DANGEROUS_PREFIXES) and name not in _HARMLESS)
     )
     if names:
         raise UnsafeError(

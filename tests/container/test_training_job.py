@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from sklearn.linear_model import SGDClassifier
 
 from tests.container.harness import (
     CODE,
@@ -310,6 +311,21 @@ def uninterrupted(tmp_path_factory: pytest.TempPathFactory, digits: Path) -> Con
     return container
 
 
+def test_the_model_is_what_scikit_learn_learns_in_one_piece(uninterrupted: Container, digits: Path) -> None:
+    model = load_module("model").Model.load(uninterrupted.base / "model")
+    images = load_module("data").read(digits / "train")
+    features = model.features(images.pixels)
+    classifier = SGDClassifier(
+        loss="log_loss", alpha=1e-5, learning_rate="invscaling", eta0=1.0, power_t=0.1, shuffle=False
+    )
+    for epoch in range(4):
+        order = np.random.default_rng([0, epoch]).permutation(len(images.labels))
+        for batch in (order[start : start + 8] for start in range(0, len(order), 8)):
+            classifier.partial_fit(features[batch], images.labels[batch], classes=np.arange(10))
+    np.testing.assert_array_equal(model.coefficients, classifier.coef_)
+    np.testing.assert_array_equal(model.intercepts, classifier.intercept_)
+
+
 def test_a_stop_in_the_middle_of_an_epoch_loses_only_that_epoch_and_the_result_is_exactly_the_same(
     uninterrupted: Container, new_container: NewContainer
 ) -> None:
@@ -323,7 +339,7 @@ def test_a_stop_in_the_middle_of_an_epoch_loses_only_that_epoch_and_the_result_i
     process.send_signal(signal.SIGTERM)
     sent = time.monotonic()
     stopped = finish(process)
-    assert time.monotonic() - sent < 5
+    assert time.monotonic() - sent < 10
     assert (stopped.exit_code, stopped.stderr) == (143, "")
     message = re.fullmatch(r"stopped by a signal after (\d) of 4 epochs", stopped.lines[-1])
     assert message is not None

@@ -83,10 +83,10 @@ def test_what_comes_last_is_copied_at_the_end(bucket: Path, local: Path) -> None
     put(bucket, "job/epoch-1", "one")
     sync = sync_of(bucket, local)
     sync.restore()
-    with sync.running():
-        (local / "deep").mkdir()
-        (local / "deep" / "epoch-2").write_text("two")
-        (local / "epoch-1").unlink()
+    (local / "deep").mkdir()
+    (local / "deep" / "epoch-2").write_text("two")
+    (local / "epoch-1").unlink()
+    sync.sync()
     assert snapshot(bucket / "checkpoints/job") == {"deep": None, "deep/epoch-2": b"two"}
 
 
@@ -109,18 +109,23 @@ def test_objects_that_others_add_later_are_neither_fetched_nor_deleted(bucket: P
 
 
 def test_a_file_that_comes_and_goes_does_not_stop_the_copying(bucket: Path, local: Path) -> None:
-    with sync_of(bucket, local).running():
+    sync = sync_of(bucket, local)
+    with sync.running():
         for number in range(300):
             (local / "epoch.tmp").write_text(str(number))
             (local / "epoch.tmp").replace(local / "epoch")
             time.sleep(0.005)
+    sync.sync()
     assert snapshot(bucket / "checkpoints/job") == {"epoch": b"299"}
 
 
 def test_a_copy_that_fails_at_the_end_is_told(bucket: Path, local: Path) -> None:
     (bucket / "checkpoints").write_text("a file where a folder has to be")
-    with pytest.raises(LauncherError, match="s3://team/checkpoints/job/epoch-1"), sync_of(bucket, local).running():
+    sync = sync_of(bucket, local)
+    with sync.running():
         (local / "epoch-1").write_text("one")
+    with pytest.raises(LauncherError, match="s3://team/checkpoints/job/epoch-1"):
+        sync.sync()
 
 
 @pytest.mark.parametrize("key", ["checkpoints/job/../../../x", "checkpoints/job//etc/passwd", "checkpoints/job/a\\b"])

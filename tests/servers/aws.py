@@ -8,20 +8,21 @@ from datetime import timezone
 from threading import Thread
 from typing import TYPE_CHECKING, Any
 
+from flask import Flask
 from moto.core.models import DEFAULT_ACCOUNT_ID
 from moto.logs.models import logs_backends
 from moto.moto_api._internal.models import moto_api_backend
-from moto.sagemaker import urls
 from moto.moto_server.werkzeug_app import (
     DomainDispatcherApplication,
     MotoRequestHandler,
     create_backend_app,
 )
+from moto.sagemaker import urls
 from werkzeug.serving import BaseWSGIServer, make_server
 
 from .clients import REGION, Client, sealed_client
 from .recording import ApiRequest, Failure, RecordingGate
-from .training_api import TrainingResponse
+from .training_api import responder
 from .training_jobs import TrainingJobs
 
 if TYPE_CHECKING:
@@ -34,12 +35,11 @@ _ROUTE = "{0}/$"
 class AwsServer:
     """AWS on loopback that lives as long as the `with` block; other processes can use it too.
 
+    Servers of one process share moto's resources, and a reset of one clears them for all.
+
     Attributes:
         endpoint_url: For AWS_ENDPOINT_URL.
         credentials: An access key and a secret key; moto takes any.
-
-    Raises:
-        RuntimeError: Another one is running in this process, which would share moto's state.
     """
 
     account = DEFAULT_ACCOUNT_ID
@@ -48,15 +48,12 @@ class AwsServer:
     def __init__(self) -> None:
         self.endpoint_url = ""
         self._jobs = TrainingJobs()
-        self._gate = RecordingGate(DomainDispatcherApplication(create_backend_app))
+        moto = DomainDispatcherApplication(create_backend_app)
+        moto.app_instances["sagemaker"] = _sagemaker_app(self._jobs)
+        self._gate = RecordingGate(moto)
         self._server: BaseWSGIServer | None = None
-        self._original_route = urls.url_paths[_ROUTE]
 
     def __enter__(self) -> Self:
-        if urls.url_paths[_ROUTE] == TrainingResponse.dispatch:
-            raise RuntimeError("moto keeps its state per process, so one AwsServer at a time")
-        TrainingResponse.jobs = self._jobs
-        urls.url_paths[_ROUTE] = TrainingResponse.dispatch
         self._server = make_server("127.0.0.1", 0, self._gate, threaded=True, request_handler=_QuietHandler)
         self.endpoint_url = f"http://127.0.0.1:{self._server.server_port}"
         Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
@@ -66,7 +63,6 @@ class AwsServer:
         if self._server is not None:
             self._server.shutdown()
             self._server.server_close()
-        urls.url_paths[_ROUTE] = self._original_route
         self.reset()
 
     def reset(self) -> None:
@@ -200,6 +196,16 @@ class AwsServer:
         now_ms = int(time.time() * 1000)
         logs.put_log_events(_LOG_GROUP, stream, [{"timestamp": now_ms, "message": line} for line in lines])
         return stream
+
+
+def _sagemaker_app(jobs: TrainingJobs) -> Flask:
+    """moto's SageMaker with our training jobs in place of its own."""
+    original = urls.url_paths[_ROUTE]
+    urls.url_paths[_ROUTE] = responder(jobs).dispatch
+    try:
+        return create_backend_app("sagemaker")
+    finally:
+        urls.url_paths[_ROUTE] = original
 
 
 class _QuietHandler(MotoRequestHandler):

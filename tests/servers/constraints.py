@@ -26,12 +26,7 @@ def _input_shape(operation: str) -> Shape:
 
 def _check(shape: Any, value: Any, path: str) -> Iterator[str]:  # noqa: ANN401 - botocore's shapes and JSON
     if shape.type_name == "structure":
-        for name in shape.required_members:
-            if name not in value:
-                yield f"Value null at '{_join(path, name)}' failed to satisfy constraint: Member must not be null"
-        for name, member in value.items():
-            if name in shape.members:
-                yield from _check(shape.members[name], member, _join(path, name))
+        yield from _check_structure(shape, value, path)
     elif shape.type_name == "list":
         yield from _check_limits(shape, value, len(value), path)
         for number, member in enumerate(value, start=1):
@@ -46,6 +41,15 @@ def _check(shape: Any, value: Any, path: str) -> Iterator[str]:  # noqa: ANN401 
         yield from _check_text(shape, value, path)
     elif shape.type_name in {"integer", "long", "float", "double"}:
         yield from _check_limits(shape, value, value, path)
+
+
+def _check_structure(shape: Any, value: dict[str, Any], path: str) -> Iterator[str]:  # noqa: ANN401 - as above
+    for name in shape.required_members:
+        if name not in value:
+            yield f"Value null at '{_join(path, name)}' failed to satisfy constraint: Member must not be null"
+    for name, member in value.items():
+        if name in shape.members:
+            yield from _check(shape.members[name], member, _join(path, name))
 
 
 def _check_limits(shape: Shape, value: object, size: float, path: str) -> Iterator[str]:

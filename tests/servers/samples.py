@@ -1,8 +1,11 @@
-"""A training job request that the service would accept, for tests that need just any."""
+"""A training job request that the service would accept, and a look at how it refuses others."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
+
+from botocore.exceptions import ClientError
 
 
 def training_request(name: str = "digits-1", **members: object) -> dict[str, Any]:
@@ -16,3 +19,13 @@ def training_request(name: str = "digits-1", **members: object) -> dict[str, Any
         "StoppingCondition": {"MaxRuntimeInSeconds": 3600},
         **members,
     }
+
+
+def refusal(call: Callable[..., object], **arguments: object) -> tuple[str, int, str]:
+    """The code, the HTTP status and the text with which AWS refuses a call. Raises AssertionError if it does not."""
+    try:
+        call(**arguments)
+    except ClientError as error:
+        details, status = error.response["Error"], error.response["ResponseMetadata"]["HTTPStatusCode"]
+        return details["Code"], status, details["Message"]
+    raise AssertionError("AWS did not refuse")

@@ -5,14 +5,14 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import pytest
-from botocore.exceptions import ClientError, ConnectionClosedError
+from botocore.exceptions import ConnectionClosedError
 
 from .aws import AwsServer
 from .clients import Client
-from .samples import training_request
+from .samples import refusal, training_request
 
 
 @pytest.fixture(scope="module")
@@ -30,17 +30,6 @@ def server(running_server: AwsServer) -> AwsServer:
 @pytest.fixture
 def sagemaker(server: AwsServer) -> Client:
     return server.client("sagemaker")
-
-
-def refusal(call: Callable[..., object], **arguments: object) -> tuple[str, int, str]:
-    with pytest.raises(ClientError) as error:
-        call(**arguments)
-    response = error.value.response
-    return (
-        response["Error"]["Code"],
-        response["ResponseMetadata"]["HTTPStatusCode"],
-        response["Error"]["Message"],
-    )
 
 
 def test_every_request_is_remembered(server: AwsServer, sagemaker: Client) -> None:
@@ -122,8 +111,17 @@ def test_another_process_can_use_the_server(server: AwsServer) -> None:
     assert len(server.calls("GetCallerIdentity")) == 1
 
 
-def test_a_second_server_in_one_process_is_refused(server: AwsServer) -> None:
-    with pytest.raises(RuntimeError, match="one AwsServer at a time"), AwsServer():
-        pass
+def test_a_server_is_not_disturbed_by_another_that_comes_and_goes(server: AwsServer) -> None:
+    with AwsServer() as other:
+        other.validate = False
+        other.client("sagemaker").create_training_job(**training_request("not_a_valid_name"))
+        assert other.created("not_a_valid_name")
 
-    assert server.client("sts").get_caller_identity()["Account"] == server.account
+    sagemaker = server.client("sagemaker")
+    assert (
+        refusal(sagemaker.create_training_job, **training_request("not_a_valid_name"))[0]
+        == "ValidationException"
+    )
+    sagemaker.create_training_job(**training_request())
+    server.advance("digits-1", "Training")
+    assert len(server.requests) == 2

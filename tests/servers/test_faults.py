@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import pytest
 from botocore.exceptions import (
@@ -18,7 +18,7 @@ from .aws import AwsServer
 from .clients import Client, sealed_client
 from .faults import Kind, RecordedRequest
 from .proxy import RecordingProxy
-from .samples import training_request
+from .samples import refusal, training_request
 
 
 @pytest.fixture(scope="module")
@@ -59,12 +59,6 @@ def creations(request: RecordedRequest) -> bool:
     return request.operation == "CreateTrainingJob"
 
 
-def refusal(call: Callable[..., object], **arguments: object) -> tuple[int, str]:
-    with pytest.raises(ClientError) as error:
-        call(**arguments)
-    return error.value.response["ResponseMetadata"]["HTTPStatusCode"], error.value.response["Error"]["Code"]
-
-
 @pytest.mark.parametrize(
     ("kind", "status", "code"),
     [
@@ -77,8 +71,8 @@ def refusal(call: Callable[..., object], **arguments: object) -> tuple[int, str]
 def test_s3_errors_are_s3s(proxy: RecordingProxy, s3: Client, kind: Kind, status: int, code: str) -> None:
     proxy.fail(everything, kind, times=2)
 
-    assert refusal(s3.get_object, Bucket="team", Key="k") == (status, code)
-    assert refusal(s3.list_objects_v2, Bucket="team") == (status, code)
+    assert refusal(s3.get_object, Bucket="team", Key="k")[:2] == (code, status)
+    assert refusal(s3.list_objects_v2, Bucket="team")[:2] == (code, status)
     assert s3.get_object(Bucket="team", Key="k")["Body"].read() == b"0123456789"
     assert [each.status for each in proxy.requests] == [status, status, 200]
 
@@ -86,7 +80,7 @@ def test_s3_errors_are_s3s(proxy: RecordingProxy, s3: Client, kind: Kind, status
 def test_an_error_for_a_head_request_has_no_body(proxy: RecordingProxy, s3: Client) -> None:
     proxy.fail(everything, "slow_down")
 
-    assert refusal(s3.head_object, Bucket="team", Key="k") == (503, "503")
+    assert refusal(s3.head_object, Bucket="team", Key="k")[:2] == ("503", 503)
     s3.head_object(Bucket="team", Key="k")
 
 
@@ -104,24 +98,23 @@ def test_sagemaker_errors_are_sagemakers(
 ) -> None:
     proxy.fail(everything, kind)
 
-    assert refusal(sagemaker.list_training_jobs) == (status, code)
+    assert refusal(sagemaker.list_training_jobs)[:2] == (code, status)
     sagemaker.list_training_jobs()
 
 
 def test_sts_errors_are_in_its_own_protocol(server: AwsServer, proxy: RecordingProxy) -> None:
     proxy.fail(everything, "expired_token")
 
-    assert refusal(sealed_client("sts", proxy.url, server.credentials).get_caller_identity) == (
-        400,
-        "ExpiredToken",
-    )
+    sts = sealed_client("sts", proxy.url, server.credentials)
+
+    assert refusal(sts.get_caller_identity)[:2] == ("ExpiredToken", 400)
 
 
 def test_a_fault_hits_only_what_it_was_made_for(proxy: RecordingProxy, sagemaker: Client) -> None:
     proxy.fail(creations, "throttled")
 
     sagemaker.list_training_jobs()
-    assert refusal(sagemaker.create_training_job, **training_request()) == (400, "ThrottlingException")
+    assert refusal(sagemaker.create_training_job, **training_request())[:2] == ("ThrottlingException", 400)
 
 
 def test_after_a_reset_the_server_knows_nothing(
@@ -183,7 +176,7 @@ def test_a_captive_portal_looks_like_success_to_boto3(
 
     assert answer["ResponseMetadata"]["HTTPHeaders"]["content-type"] == "text/html; charset=utf-8"
     assert "ETag" not in answer
-    assert refusal(server.client("s3").head_object, Bucket="team", Key="never-stored")[0] == 404
+    assert refusal(server.client("s3").head_object, Bucket="team", Key="never-stored")[1] == 404
 
 
 def test_any_error_of_aws_can_be_ordered(proxy: RecordingProxy, s3: Client) -> None:
@@ -202,7 +195,7 @@ def test_an_error_can_hide_that_the_request_was_executed(
 ) -> None:
     proxy.fail_with(creations, 500, "InternalFailure", forward=True)
 
-    assert refusal(sagemaker.create_training_job, **training_request()) == (500, "InternalFailure")
+    assert refusal(sagemaker.create_training_job, **training_request())[:2] == ("InternalFailure", 500)
     assert server.created("digits-1") == training_request()
 
 

@@ -64,9 +64,15 @@ class Echo(BaseHTTPRequestHandler):
         """Nobody reads it."""
 
 
+class EchoServer(ThreadingHTTPServer):
+    request_queue_size = (
+        64  # With the default of 5, a burst of connections waits a second for its second chance.
+    )
+
+
 @pytest.fixture(scope="module")
 def echo_url() -> Iterator[str]:
-    with ThreadingHTTPServer(("127.0.0.1", 0), Echo) as server:
+    with EchoServer(("127.0.0.1", 0), Echo) as server:
         Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
         yield f"http://127.0.0.1:{server.server_port}"
         server.shutdown()

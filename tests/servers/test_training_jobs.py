@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from botocore.exceptions import ClientError
 
 from .aws import AwsServer
 from .clients import Client
-from .samples import training_request
+from .samples import refusal, training_request
 
 
 @pytest.fixture(scope="module")
@@ -30,17 +29,6 @@ def server(running_server: AwsServer) -> AwsServer:
 @pytest.fixture
 def sagemaker(server: AwsServer) -> Client:
     return server.client("sagemaker")
-
-
-def refusal(call: Callable[..., object], **arguments: object) -> tuple[str, int, str]:
-    with pytest.raises(ClientError) as error:
-        call(**arguments)
-    response = error.value.response
-    return (
-        response["Error"]["Code"],
-        response["ResponseMetadata"]["HTTPStatusCode"],
-        response["Error"]["Message"],
-    )
 
 
 def statuses(job: dict[str, Any]) -> list[str]:

@@ -20,11 +20,7 @@ _NEEDED = ("AlgorithmSpecification", "ResourceConfig", "StoppingCondition")
 
 
 class TrainingResponse(SageMakerResponse):
-    """moto's SageMaker, with the refusals that the service makes.
-
-    Attributes:
-        jobs: The jobs of the running server; one for the whole process, as all of moto's state is.
-    """
+    """moto's SageMaker, with the refusals that the service makes; moto makes one for every request."""
 
     jobs: ClassVar[TrainingJobs]
 
@@ -82,3 +78,8 @@ class TrainingResponse(SageMakerResponse):
             raise ValidationError(
                 message=f"{len(found)} validation error{plural} detected: {'; '.join(found)}"
             )
+
+
+def responder(jobs: TrainingJobs) -> type[TrainingResponse]:
+    """The class that answers for the jobs of one server."""
+    return type("ServerTrainingResponse", (TrainingResponse,), {"jobs": jobs})
