@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import difflib
+import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -150,15 +151,14 @@ class _Merger:
         self._option = override.where
         try:
             node = strict_yaml.parse_value(override.value, override.where)
+            parts = override.key.split(".")
+            renamed = self._schema.renamed.get(override.key)
+            if renamed:
+                self._warn_renamed(override.key, renamed)
+                parts = renamed.split(".")
+            self._set(self._schema.root, parts, (), node, self.merged.values)
         except ConfigError as error:
             self.merged.problems.extend(error.problems)
-            return
-        parts = override.key.split(".")
-        renamed = self._schema.renamed.get(override.key)
-        if renamed:
-            self._warn_renamed(override.key, renamed)
-            parts = renamed.split(".")
-        self._set(self._schema.root, parts, (), node, self.merged.values)
 
     def _set(
         self,
@@ -174,6 +174,8 @@ class _Merger:
             # Keys of an open mapping may have dots in them, such as a hyperparameter SOLVER.BASE_LR.
             if not isinstance(default.element, (Section, Open)):
                 head, rest = ".".join(parts), []
+            # A key that no file could have is refused here, too.
+            strict_yaml.parse_value(f"{{{json.dumps(head, ensure_ascii=False)}: 0}}", self._option)
             member: object = default.element
             if rest:
                 into.setdefault(head, default_values(member))
@@ -273,16 +275,18 @@ class _Merger:
 
     def _nearest(self, path: tuple[str, ...], parent: Section) -> str:
         """The valid key that was probably meant: a sibling that looks alike, or the same word elsewhere in the tree."""
-        prefix = "".join(f"{part}." for part in path[:-1])
+        word = path[-1].upper()
         siblings = {key.upper(): key for key in parent.members}
-        near = difflib.get_close_matches(path[-1].upper(), siblings, 1, 0.7)
+        near = difflib.get_close_matches(word, siblings, 1, 0.7)
         if near:
-            return prefix + siblings[near[0]]
+            return ".".join((*path[:-1], siblings[near[0]]))
+        elsewhere: dict[str, str] = {}
         for key in self._schema.dotted_keys:
-            if key.rpartition(".")[2] == path[-1].upper() or path[-1].upper() in key.split("."):
-                return key
-        far = difflib.get_close_matches(".".join(path).upper(), self._schema.dotted_keys, 1, 0.7)
-        return far[0] if far else ""
+            parts = key.split(".")
+            for depth, part in enumerate(parts, 1):
+                elsewhere.setdefault(part.upper(), ".".join(parts[:depth]))
+        near = difflib.get_close_matches(word, elsewhere, 1, 0.8)
+        return elsewhere[near[0]] if near else ""
 
     def _warn_renamed(self, old: str, new: str, entry: strict_yaml.Entry | None = None) -> None:
         where = f"{self._name}:{entry.key_line}" if entry else self._option

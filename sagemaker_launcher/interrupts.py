@@ -31,9 +31,13 @@ class Interrupted(BaseException):
 
 
 def raise_on_signals() -> None:
-    """From now on SIGINT, SIGTERM and SIGHUP raise Interrupted in the main thread."""
+    """From now on SIGINT, SIGTERM and SIGHUP raise Interrupted in the main thread.
+
+    A signal that our parent had ignored, as `nohup` does, stays ignored.
+    """
     for number in _SIGNALS:
-        signal.signal(number, _raise)
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, _raise)
 
 
 def _raise(number: int, _: FrameType | None) -> None:
@@ -44,7 +48,11 @@ def _raise(number: int, _: FrameType | None) -> None:
 def shielded() -> Iterator[None]:
     """Holds signals back until the block has ended: a job that has been asked for must also be recorded."""
     held: list[int] = []
-    previous = {number: signal.signal(number, lambda number, _: held.append(number)) for number in _SIGNALS}
+    previous = {
+        number: signal.signal(number, lambda number, _: held.append(number))
+        for number in _SIGNALS
+        if signal.getsignal(number) is not signal.SIG_IGN
+    }
     try:
         yield
     finally:

@@ -5,13 +5,17 @@ Member names and nesting: https://docs.aws.amazon.com/sagemaker/latest/APIRefere
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from sagemaker_launcher.job import Channel, Job, Machines
 
 Request = dict[str, Any]
 
-# Which config key each part of the request comes from, so that a problem names what the user wrote. Longest match wins.
+_MODEL_CONTENT_TYPE = "application/x-sagemaker-model"
+
+# Which config key each part of the request comes from, so that a problem names what the user wrote. Longest match wins;
+# [] stands for the index that the part has.
 CONFIG_KEYS = {
     "TrainingJobName": "EXPERIMENT_NAME",
     "RoleArn": "ESTIMATOR.ROLE",
@@ -26,6 +30,8 @@ CONFIG_KEYS = {
     "AlgorithmSpecification.TrainingImage": "ESTIMATOR.IMAGE_URI",
     "AlgorithmSpecification.TrainingInputMode": "ESTIMATOR.INPUT_MODE",
     "AlgorithmSpecification.MetricDefinitions": "ESTIMATOR.METRIC_DEFINITIONS",
+    "AlgorithmSpecification.MetricDefinitions.Name": "ESTIMATOR.METRIC_DEFINITIONS[].Name",
+    "AlgorithmSpecification.MetricDefinitions.Regex": "ESTIMATOR.METRIC_DEFINITIONS[].Regex",
     "AlgorithmSpecification.ContainerEntrypoint": "ESTIMATOR.CONTAINER_ENTRY_POINT",
     "AlgorithmSpecification.ContainerArguments": "ESTIMATOR.CONTAINER_ARGUMENTS",
     "AlgorithmSpecification.TrainingImageConfig": "ESTIMATOR.TRAINING_REPOSITORY_ACCESS_MODE",
@@ -35,6 +41,9 @@ CONFIG_KEYS = {
     "ResourceConfig.InstanceType": "ESTIMATOR.INSTANCE_TYPE",
     "ResourceConfig.InstanceCount": "ESTIMATOR.INSTANCE_COUNT",
     "ResourceConfig.InstanceGroups": "ESTIMATOR.INSTANCE_GROUPS",
+    "ResourceConfig.InstanceGroups.InstanceGroupName": "ESTIMATOR.INSTANCE_GROUPS[].INSTANCE_GROUP_NAME",
+    "ResourceConfig.InstanceGroups.InstanceType": "ESTIMATOR.INSTANCE_GROUPS[].INSTANCE_TYPE",
+    "ResourceConfig.InstanceGroups.InstanceCount": "ESTIMATOR.INSTANCE_GROUPS[].INSTANCE_COUNT",
     "ResourceConfig.VolumeSizeInGB": "ESTIMATOR.VOLUME_SIZE",
     "ResourceConfig.VolumeKmsKeyId": "ESTIMATOR.VOLUME_KMS_KEY",
     "ResourceConfig.KeepAlivePeriodInSeconds": "ESTIMATOR.KEEP_ALIVE_PERIOD_IN_SECONDS",
@@ -112,21 +121,26 @@ def config_key(path: str, request: Request) -> str:
         request: The request, which knows the channels' names.
     """
     parts = path.split(".")
-    if parts[0].startswith("InputDataConfig["):
-        channel = request["InputDataConfig"][int(parts[0].partition("[")[2].rstrip("]"))]["ChannelName"]
+    name, _, index = parts[0].rstrip("]").partition("[")
+    if name == "InputDataConfig" and index:
+        channel = request["InputDataConfig"][int(index)]
+        if channel.get("ContentType") == _MODEL_CONTENT_TYPE:
+            return "ESTIMATOR.MODEL_CHANNEL_NAME" if parts[-1] == "ChannelName" else "ESTIMATOR.MODEL_URI"
         members = [
             _CHANNEL_KEYS[part.partition("[")[0]]
             for part in parts[1:]
             if part.partition("[")[0] in _CHANNEL_KEYS
         ]
-        return ".".join(["CHANNELS", channel, *members])
+        return ".".join(["CHANNELS", channel["ChannelName"], *members])
+    if name == "Tags" and index:
+        return f"TAGS.{request['Tags'][int(index)]['Key']}"
     if parts[0] in ("HyperParameters", "Environment") and len(parts) > 1:
         return f"{CONFIG_KEYS[parts[0]]}.{path.partition('.')[2]}"
     names = [part.partition("[")[0] for part in parts]
     for length in range(len(names), 0, -1):
         known = CONFIG_KEYS.get(".".join(names[:length]))
         if known:
-            return known
+            return known.replace("[]", "".join(re.findall(r"\[\d+\]", path)[:1]))
     return path
 
 
@@ -139,7 +153,7 @@ def _all_channels(job: Job) -> tuple[Channel, ...]:
     if not job.model_uri:
         return job.channels
     model = Channel(
-        job.model_channel_name, job.model_uri, input_mode="File", content_type="application/x-sagemaker-model"
+        job.model_channel_name, job.model_uri, input_mode="File", content_type=_MODEL_CONTENT_TYPE
     )
     return (*job.channels, model)
 

@@ -16,6 +16,8 @@ from typing import Any
 
 from sagemaker_launcher import service_model
 
+# Numbers without limits of their own have those of their types: https://smithy.io/2.0/spec/simple-types.html
+_RANGES = {"integer": (-(2**31), 2**31 - 1), "long": (-(2**63), 2**63 - 1)}
 _TYPES: dict[str, tuple[type, ...]] = {
     "string": (str,),
     "integer": (int,),
@@ -123,7 +125,8 @@ def _text(shape: dict[str, Any], value: str, path: str) -> Iterator[RequestProbl
 
 
 def _size(shape: dict[str, Any], size: float, path: str, unit: str) -> Iterator[RequestProblem]:
-    low, high = shape.get("min"), shape.get("max")
+    lowest, highest = _RANGES.get(shape["type"], (None, None))
+    low, high = shape.get("min", lowest), shape.get("max", highest)
     if (low is not None and size < low) or (high is not None and size > high):
         limit = f"{low if low is not None else 0:,} to {high:,}" if high is not None else f"at least {low:,}"
         message = f"has {size:,} {unit}" if unit else f"{size:,} is out of range"

@@ -35,6 +35,7 @@ _WITHOUT_DEBUGGER = frozenset(
         "us-isob-east-1",
     )
 )
+_MAX_RUN_S = 28 * 24 * 3600  # StoppingCondition in the model
 _PROFILER_INTERVALS_MS = (100, 200, 500, 1000, 5000, 60000)
 
 
@@ -192,6 +193,8 @@ def _machines(job: Job) -> Iterator[Violation]:
         yield Violation("ESTIMATOR.INSTANCE_TYPE", "an instance type is needed, such as ml.m5.xlarge")
     if not machines.groups and machines.instance_count < 1:
         yield Violation("ESTIMATOR.INSTANCE_COUNT", f"at least 1 instance, not {machines.instance_count}")
+    if job.limits.max_run_s > _MAX_RUN_S:
+        yield Violation("ESTIMATOR.MAX_RUN", f"{job.limits.max_run_s} s is longer than 28 days ({_MAX_RUN_S} s)")
     if machines.volume_gb < 1:
         yield Violation("ESTIMATOR.VOLUME_SIZE", f"at least 1 GiB, not {machines.volume_gb}")
     names = [group.name for group in machines.groups]
@@ -287,7 +290,7 @@ def _metrics(job: Job) -> Iterator[Violation]:
         key = f"ESTIMATOR.METRIC_DEFINITIONS[{index}].Regex"
         try:
             groups = re.compile(metric.regex).groups
-        except re.error as error:
+        except (re.error, OverflowError, RecursionError) as error:
             yield Violation(key, f"not a regular expression: {error}")
             continue
         if not groups:

@@ -70,7 +70,11 @@ class Listing(FolderStorage):
 
     def list(self, prefix: S3Uri, limit: int = 0) -> Iterator[StoredObject]:
         assert not limit
-        return (StoredObject(S3Uri(prefix.bucket, key), 1, "tag") for key in self._keys if key.startswith(prefix.key))
+        return (
+            StoredObject(S3Uri(prefix.bucket, key), 1, "tag")
+            for key in self._keys
+            if key.startswith(prefix.key)
+        )
 
 
 @dataclass
@@ -117,4 +121,6 @@ def rehearse(project: Project, *settings: tuple[str, str], grace_s: float = 5.0)
 def request_of(project: Project, *settings: tuple[str, str]) -> Request:
     """The request that a project's config makes."""
     overrides = tuple(Override("--set", key, value) for key, value in settings)
-    return create_training_job_request(config.load(project.config, overrides).job("tiny-20260102-030405-abcdef"))
+    return create_training_job_request(
+        config.load(project.config, overrides).job("tiny-20260102-030405-abcdef")
+    )

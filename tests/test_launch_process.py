@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 import time
@@ -23,7 +22,9 @@ import json, os, pathlib, signal, subprocess, sys, time
 base = pathlib.Path(os.environ["SAGEMAKER_BASE_DIR"])
 model, data = base / "model", base / "output" / "data"
 """
-TELL = "print(json.dumps({'environment': dict(os.environ), 'arguments': sys.argv[1:], 'folder': os.getcwd()}))"
+TELL = (
+    "print(json.dumps({'environment': dict(os.environ), 'arguments': sys.argv[1:], 'folder': os.getcwd()}))"
+)
 CANARY = "canary-that-must-not-sing"
 
 
@@ -41,7 +42,9 @@ def told(project: Project, *settings: tuple[str, str]) -> dict[str, Any]:
 # --- what a user sees ---
 
 
-def test_a_launch_ends_with_the_result_and_the_command_that_repeats_it(cli: CommandLine, project: Project) -> None:
+def test_a_launch_ends_with_the_result_and_the_command_that_repeats_it(
+    cli: CommandLine, project: Project
+) -> None:
     done = cli(*rehearsal(project))
     assert done.code == 0, done.err
     rows = dict(line.split(None, 1) for line in done.out.splitlines() if not line.startswith("run again"))
@@ -88,7 +91,10 @@ def test_json_is_one_document_on_stdout(cli: CommandLine, project: Project) -> N
 
 
 def test_lines_of_the_log_appear_while_the_program_runs(cli: CommandLine, project: Project) -> None:
-    program(project, "print('early', flush=True)\nwhile not (data / 'go').exists(): time.sleep(0.02)\nprint('late')")
+    program(
+        project,
+        "print('early', flush=True)\nwhile not (data / 'go').exists(): time.sleep(0.02)\nprint('late')",
+    )
     with cli.start(*rehearsal(project)) as process:
         assert process.stderr
         for line in process.stderr:
@@ -138,7 +144,13 @@ def test_a_reader_that_goes_away_does_not_end_the_job(cli: CommandLine, project:
     os.close(read)
     command = cli.command(*rehearsal(project, "--json"))
     done = subprocess.run(
-        command, cwd=cli.folder, env=dict(cli.environment), stderr=write, stdout=subprocess.PIPE, check=False, timeout=60
+        command,
+        cwd=cli.folder,
+        env=dict(cli.environment),
+        stderr=write,
+        stdout=subprocess.PIPE,
+        check=False,
+        timeout=60,
     )
     os.close(write)
     assert done.returncode == 0
@@ -276,7 +288,16 @@ def test_hyperparameters_are_the_programs_arguments(project: Project) -> None:
         ("ESTIMATOR.HYPERPARAMETERS.x", "true"),
     )
     seen = told(project, *settings)
-    assert seen["arguments"] == ["--SOLVER.BASE_LR", "0.001", "--epochs", "3", "--name", "two words", "-x", "True"]
+    assert seen["arguments"] == [
+        "--SOLVER.BASE_LR",
+        "0.001",
+        "--epochs",
+        "3",
+        "--name",
+        "two words",
+        "-x",
+        "True",
+    ]
     assert seen["folder"] == str(project.folder / "code")
 
 
@@ -377,7 +398,10 @@ def test_checkpoints_are_copied_during_the_run_and_again_at_its_end(project: Pro
         "(folder / 'a').unlink(); (folder / 'c').write_text('3')",
     )
     done = rehearse(project)
-    assert snapshot(project.s3 / "team/checkpoints" / done.request["TrainingJobName"]) == {"b": b"2", "c": b"3"}
+    assert snapshot(project.s3 / "team/checkpoints" / done.request["TrainingJobName"]) == {
+        "b": b"2",
+        "c": b"3",
+    }
 
 
 # --- failures ---
@@ -466,7 +490,9 @@ def test_data_that_cannot_be_copied_fails_the_job(cli: CommandLine, project: Pro
 # --- stopping ---
 
 
-def test_time_that_is_up_stops_the_job_and_the_model_is_saved_all_the_same(cli: CommandLine, project: Project) -> None:
+def test_time_that_is_up_stops_the_job_and_the_model_is_saved_all_the_same(
+    cli: CommandLine, project: Project
+) -> None:
     program(
         project,
         "def stop(number, frame):\n    (model / 'm').write_text('last state'); print('saved', flush=True); sys.exit(9)\n"
@@ -584,13 +610,17 @@ def test_what_cannot_be_rehearsed_is_refused_in_clear_words(
     ["LD_PRELOAD", "LD_LIBRARY_PATH", "DYLD_INSERT_LIBRARIES", "PYTHONPATH", "PYTHONSTARTUP", "PYTHONHOME",
      "PATH", "AWS_ACCESS_KEY_ID", "AWS_PROFILE", "AWS_CONFIG_FILE"],
 )  # fmt: skip
-def test_variables_that_would_run_other_code_are_refused(cli: CommandLine, project: Project, name: str) -> None:
+def test_variables_that_would_run_other_code_are_refused(
+    cli: CommandLine, project: Project, name: str
+) -> None:
     error = refused(cli, project, "--set", f"ESTIMATOR.ENVIRONMENT.{name}", "/nowhere/x.so")
     assert (error["exit"], error["code"]) == (14, "dangerous_environment")
     assert name in error["message"]
 
 
-@pytest.mark.parametrize("entry_point", ["../main.py", "/etc/passwd", "-c", "../../x.py", "nothing.py", "a/../../b.py"])
+@pytest.mark.parametrize(
+    "entry_point", ["../main.py", "/etc/passwd", "-c", "../../x.py", "nothing.py", "a/../../b.py"]
+)
 def test_no_variable_leads_to_a_program_outside_the_training_code(
     cli: CommandLine, project: Project, entry_point: str
 ) -> None:
@@ -606,7 +636,9 @@ def test_a_variable_may_choose_another_program_of_the_training_code(project: Pro
     ]
 
 
-def test_values_that_the_toolkit_would_stumble_over_are_refused_in_time(cli: CommandLine, project: Project) -> None:
+def test_values_that_the_toolkit_would_stumble_over_are_refused_in_time(
+    cli: CommandLine, project: Project
+) -> None:
     error = refused(cli, project, "--set", "ESTIMATOR.HYPERPARAMETERS.sagemaker_container_log_level", "loud")
     assert error["exit"] == 3
     assert "sagemaker_container_log_level" in error["message"]
@@ -645,7 +677,9 @@ def test_what_is_left_out_of_a_rehearsal_is_said(project: Project) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "sys.exit(1)", "os.mkdir(base / 'model' / 'x', 0o500)"])
-def test_nothing_stays_in_the_temporary_folder(project: Project, home: Path, tmp_path: Path, text: str) -> None:
+def test_nothing_stays_in_the_temporary_folder(
+    project: Project, home: Path, tmp_path: Path, text: str
+) -> None:
     program(project, text)
     temporary = tmp_path / "temporary"
     temporary.mkdir()

@@ -74,7 +74,9 @@ class Run:
         try:
             sync = self._bring_data(contents)
         except LauncherError as error:
-            return self._result(FAILED, reason=f"ClientError: Data download failed: {error}"[:FAILURE_REASON_MAX])
+            return self._result(
+                FAILED, reason=f"ClientError: Data download failed: {error}"[:FAILURE_REASON_MAX]
+            )
         command, variables, grace_s = make_program(self._request, self._tree)
         self._enter("Training", "Training in progress")
         end = self._train(command, variables, grace_s, sync)

@@ -161,7 +161,10 @@ def _argument(value: object) -> str:
 
 
 def is_valid_entry_point(name: str) -> bool:
-    """Whether the toolkit accepts this path, relative to the code directory, as the script to run."""
+    """Whether the toolkit accepts this path, relative to the code directory, as the script to run.
+
+    A final newline, which its pattern lets through by accident, is refused here.
+    """
     return bool(_ENTRY_POINT.fullmatch(name)) and not {".", ".."} & set(name.split("/"))
 
 

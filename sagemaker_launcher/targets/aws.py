@@ -14,7 +14,6 @@ from sagemaker_launcher.clock import utc_now
 from sagemaker_launcher.errors import (
     ConflictError,
     IntegrityError,
-    LauncherError,
     NotFoundError,
     UnavailableError,
 )
@@ -122,21 +121,22 @@ class _Starter:
         return {"TrainingJobArn": self.job_arn}
 
     def _adopt(self, job_name: str) -> bool:
+        """Takes a job that has our seal for ours. Raises ConflictError when somebody else's experiment has the name."""
         try:
-            with aws_errors(f"look for the job {job_name}"):
-                arn = self._client.describe_training_job(TrainingJobName=job_name)["TrainingJobArn"]
-                tags = self._client.list_tags(ResourceArn=arn)["Tags"]
+            arn = jobs.describe(self._client, job_name)["TrainingJobArn"]
+            with aws_errors(f"look whose job {job_name} is"):
+                answer = self._client.list_tags(ResourceArn=arn)
         except (NotFoundError, UnavailableError):
             return False
-        except LauncherError as error:
-            # DescribeTrainingJob answers ValidationException for a job that does not exist.
-            if "not found" in error.message.lower():
-                return False
-            raise
-        if {"Key": SEAL_TAG, "Value": self._sealed.manifest_sha256} not in tags:
-            return False
-        self.job_arn = arn
-        return True
+        tags = {tag["Key"]: tag["Value"] for tag in answer["Tags"]}
+        if tags.get(SEAL_TAG) == self._sealed.manifest_sha256:
+            self.job_arn = arn
+            return True
+        owner = tags.get(EXPERIMENT_TAG, "somebody who does not use this tool")
+        raise ConflictError(
+            f"a job named {job_name} exists already, of {owner}",
+            hint="launch again: each launch makes a new name",
+        )
 
 
 def _shown(request: Request, member: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import time
 from collections.abc import Callable, Iterator
@@ -86,6 +87,25 @@ def test_ctrl_c_during_create_training_job_waits_for_the_answer_and_records_it(
     job = call.params["TrainingJobName"]
     listed = s3.client().list_objects_v2(Bucket="team", Prefix=f"experiments/team/tiny/{job}/")["Contents"]
     assert f"experiments/team/tiny/{job}/launch.json" in {item["Key"] for item in listed}
+
+
+def test_a_name_that_somebody_else_takes_meanwhile_is_a_conflict_that_says_whose(
+    aws_cli: CommandLine, project: Project, aws: AwsServer
+) -> None:
+    with RecordingProxy(upstream=aws.endpoint_url) as slow:
+        process = aws_cli.start("launch", project.config, env={"AWS_ENDPOINT_URL": slow.url})
+        deadline = time.monotonic() + 60
+        while not slow.calls("CreateTrainingJob") and time.monotonic() < deadline:
+            slow.latency = 3.0
+            time.sleep(0.02)
+        (call,) = slow.calls("CreateTrainingJob")
+        theirs = json.loads(call.body)
+        theirs["Tags"] = [{"Key": "launcher:experiment", "Value": "s3://other/experiment/"}]
+        aws.client("sagemaker", region="us-east-1").create_training_job(**theirs)
+        _, err = process.communicate(timeout=60)
+    assert process.returncode == 7
+    assert "s3://other/experiment/" in err
+    assert len(aws.client("sagemaker", region="us-east-1").list_training_jobs()["TrainingJobSummaries"]) == 1
 
 
 def test_a_job_whose_start_cannot_be_recorded_is_still_followed(

@@ -128,7 +128,9 @@ def test_a_copy_that_fails_at_the_end_is_told(bucket: Path, local: Path) -> None
         sync.sync()
 
 
-@pytest.mark.parametrize("key", ["checkpoints/job/../../../x", "checkpoints/job//etc/passwd", "checkpoints/job/a\\b"])
+@pytest.mark.parametrize(
+    "key", ["checkpoints/job/../../../x", "checkpoints/job//etc/passwd", "checkpoints/job/a\\b"]
+)
 def test_a_key_that_could_leave_the_checkpoint_folder_is_refused(bucket: Path, local: Path, key: str) -> None:
     with pytest.raises(UnsafeError):
         CheckpointSync(local, PREFIX, Listing(bucket.parent, key)).restore()

@@ -49,7 +49,9 @@ def test_the_first_group_is_the_number() -> None:
     assert metrics.values == {"loss": 3.0}
 
 
-@pytest.mark.parametrize("line", ["loss=low", "loss=", "loss=1.2.3", "loss=nan", "loss=inf", "loss=-inf", "no loss"])
+@pytest.mark.parametrize(
+    "line", ["loss=low", "loss=", "loss=1.2.3", "loss=nan", "loss=inf", "loss=-inf", "no loss"]
+)
 def test_what_is_no_number_is_no_value_and_keeps_the_last_one(line: str) -> None:
     metrics = reader(loss=r"loss=(\S*)")
     metrics.read(line)

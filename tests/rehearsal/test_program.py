@@ -87,7 +87,9 @@ def test_tabs_look_as_they_look_in_the_services_log(start: Start) -> None:
 
 
 def test_bytes_that_are_no_utf8_are_shown_as_replaced(start: Start) -> None:
-    assert lines_of(start, r"os.write(1, b'caf\xc3\xa9 \xff\xfe \x00 end\n')") == ["café \ufffd\ufffd \x00 end"]
+    assert lines_of(start, r"os.write(1, b'caf\xc3\xa9 \xff\xfe \x00 end\n')") == [
+        "café \ufffd\ufffd \x00 end"
+    ]
 
 
 def test_windows_line_ends_and_a_missing_last_one_make_no_difference(start: Start) -> None:
@@ -122,14 +124,17 @@ def test_the_exit_code_is_the_one_that_a_shell_would_show(start: Start, text: st
     assert start(text)[0].wait(60) == exit_code
 
 
-SAVES_ITS_STATE = """
+SAVES_ITS_STATE = (
+    """
 def save(number, frame):
     time.sleep(0.3)
     print("saved")
     sys.exit(3)
 signal.signal(signal.SIGTERM, save)
 print("ready")
-""" + FOREVER
+"""
+    + FOREVER
+)
 IGNORES = f"signal.signal(signal.SIGTERM, signal.SIG_IGN); print('ready'); {FOREVER}"
 
 
@@ -174,7 +179,7 @@ print(first.pid)
 @pytest.mark.parametrize(
     ("ending", "stop"), [("time.sleep(0.5)", False), (FOREVER, True), ("time.sleep(0.5); os._exit(9)", False)]
 )
-def test_nothing_that_the_program_started_outlives_it(start: Start, ending: str, stop: bool) -> None:  # noqa: FBT001
+def test_nothing_that_the_program_started_outlives_it(start: Start, ending: str, stop: bool) -> None:
     program, log = start(CHILDREN + ending)
     while len(log.lines) < 2:
         time.sleep(0.01)

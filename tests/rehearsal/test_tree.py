@@ -20,7 +20,14 @@ def written(tree: Tree, name: str) -> str:
 def test_hyperparameters_are_one_compact_object_of_texts_exactly_as_in_the_request(
     project: Project, tmp_path: Path
 ) -> None:
-    values = {"epochs": "3", "lr": "0.1", "flag": "true", "SOLVER.STEPS": "[10, 20]", "text": 'a "b" é', "empty": ""}
+    values = {
+        "epochs": "3",
+        "lr": "0.1",
+        "flag": "true",
+        "SOLVER.STEPS": "[10, 20]",
+        "text": 'a "b" é',
+        "empty": "",
+    }
     request = request_of(project) | {"HyperParameters": values}
     tree = Tree(tmp_path / "ml")
     tree.create(request)
@@ -73,7 +80,9 @@ def test_a_file_system_counts_as_fully_replicated(project: Project, tmp_path: Pa
     }
 
 
-def test_the_machines_are_described_byte_for_byte_as_a_real_job_sees_them(project: Project, tmp_path: Path) -> None:
+def test_the_machines_are_described_byte_for_byte_as_a_real_job_sees_them(
+    project: Project, tmp_path: Path
+) -> None:
     tree = Tree(tmp_path / "ml")
     tree.create(request_of(project, ("ESTIMATOR.INSTANCE_TYPE", "ml.g4dn.12xlarge")))
     text = written(tree, "resourceconfig.json")
@@ -124,21 +133,27 @@ def test_the_tree_has_the_folders_of_the_service_and_nothing_else(project: Proje
 def test_checkpoints_lie_where_the_request_says(
     project: Project, tmp_path: Path, local_path: str, folder: str
 ) -> None:
-    project.write(S3={"CHECKPOINTS": "s3://team/checkpoints"}, ESTIMATOR={"CHECKPOINT_LOCAL_PATH": local_path})
+    project.write(
+        S3={"CHECKPOINTS": "s3://team/checkpoints"}, ESTIMATOR={"CHECKPOINT_LOCAL_PATH": local_path}
+    )
     request, tree = request_of(project), Tree(tmp_path / "ml")
     tree.create(request)
     assert tree.checkpoints(request) == tree.base / folder
     assert (tree.base / folder).is_dir()
 
 
-@pytest.mark.parametrize("outside", ["/tmp", "/opt/mlx", "/opt/ml/../x", "/opt/ml/checkpoints/../../../etc", "/", "x"])
+@pytest.mark.parametrize(
+    "outside", ["/tmp", "/opt/mlx", "/opt/ml/../x", "/opt/ml/checkpoints/../../../etc", "/", "x"]
+)
 def test_checkpoints_outside_the_tree_would_be_this_machines_own_files(tmp_path: Path, outside: str) -> None:
     request = {"CheckpointConfig": {"S3Uri": "s3://team/c/", "LocalPath": outside}}
     with pytest.raises(ValueError, match=r"."):
         Tree(tmp_path / "ml").checkpoints(request)
 
 
-def test_the_environment_is_what_the_service_sets_and_the_request_adds(project: Project, tmp_path: Path) -> None:
+def test_the_environment_is_what_the_service_sets_and_the_request_adds(
+    project: Project, tmp_path: Path
+) -> None:
     request: dict[str, Any] = request_of(project) | {"Environment": {"MY": "own"}}
     base = tmp_path / "ml"
     assert service_environment(request, "eu-central-1", Tree(base)) == {

@@ -208,6 +208,7 @@ HETEROGENEOUS = Case(
 ULTRASERVER = Case(
     hyperparameters={
         "mp_parameters": '{"partitions": 2}',
+        "one_byte": '"\\udc80"',
         "sagemaker_region": "null",
         "sagemaker_submit_directory": "s3://bucket/source.tar.gz",
         "sagemaker_container_log_level": "10",
