@@ -62,12 +62,13 @@ class Model:
 
     def features(self, pixels: NDArray[np.float64]) -> NDArray[np.float64]:
         """What the regression sees of images; one row an image."""
-        angles = (pixels / self.pixel_max) @ self.frequencies + self.phases
+        # Not `@`: its last digits depend on the processor and its cores, and a resumed job may get others.
+        angles = np.einsum("ij,jk->ik", pixels / self.pixel_max, self.frequencies) + self.phases
         return np.cos(angles) * np.sqrt(2 / len(self.phases))  # type: ignore[no-any-return]
 
     def probabilities(self, features: NDArray[np.float64]) -> NDArray[np.float64]:
         """How likely each class is; one row an image, one column a class."""
-        scores = features @ self.coefficients.T + self.intercepts
+        scores = np.einsum("ij,kj->ik", features, self.coefficients) + self.intercepts
         if scores.shape[1] == 1:
             scores = np.hstack([-scores, scores])
         each = np.exp(-np.logaddexp(0, -scores))  # the logistic function, without overflow

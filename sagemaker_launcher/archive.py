@@ -12,9 +12,11 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any, TypeVar
 
+from sagemaker_launcher.clock import utc
 from sagemaker_launcher.errors import ConflictError, IntegrityError, NotFoundError
 from sagemaker_launcher.interrupts import pause_point
 from sagemaker_launcher.manifest import (
+    Author,
     FileSeal,
     Intent,
     Launch,
@@ -25,7 +27,13 @@ from sagemaker_launcher.manifest import (
     mapping_from,
     to_bytes,
 )
-from sagemaker_launcher.naming import S3Uri, launch_second, newest_first
+from sagemaker_launcher.naming import (
+    S3Uri,
+    experiment_name_problem,
+    launch_second,
+    newest_first,
+    second_of_newest_first,
+)
 from sagemaker_launcher.result import JobResult
 from sagemaker_launcher.storage import Storage, sha256
 
@@ -52,6 +60,7 @@ class State(Enum):
     NOT_CONFIRMED = "not confirmed"  # sealed, but nobody saw the job start
     STARTED = "started"  # the job was started, and its end was not observed
     FINISHED = "finished"  # there is a result
+    UNREADABLE = "unreadable"  # its index entry or its result is not what this tool writes
 
     @classmethod
     def of(cls, names: set[str]) -> State:
@@ -117,7 +126,13 @@ class Archive:
         self._root = root
 
     def folder(self, experiment_name: str, job_name: str) -> S3Uri:
-        """The folder of an experiment, ending in a slash."""
+        """The folder of an experiment, ending in a slash.
+
+        Raises:
+            IntegrityError: The names, which may come from the archive, would lead out of it.
+        """
+        if experiment_name_problem(experiment_name) or launch_second(job_name) is None:
+            raise IntegrityError(f"no experiment can be called {experiment_name!r} with a job {job_name!r}")
         return (self._root / experiment_name / job_name).folder
 
     def reserve(self, intent: Intent) -> S3Uri:
@@ -180,6 +195,16 @@ class Archive:
         return tuple(_in_parallel(self._summary, [entry.uri for entry in entries]))
 
     def _summary(self, entry: S3Uri) -> Summary:
+        try:
+            return self._readable_summary(entry)
+        except IntegrityError:
+            # One entry that somebody spoiled must not hide all others.
+            number, _, job_name = entry.name.removesuffix(".json").partition("-")
+            nobody = Author(user="", host="", pid=0)
+            intent = Intent(job_name, "", "", _time_of(number), nobody, request_sha256="")
+            return Summary(entry, intent, State.UNREADABLE, None)
+
+    def _readable_summary(self, entry: S3Uri) -> Summary:
         intent = intent_from(self._storage.read(entry, _FILE_MAX), str(entry))
         folder = self.folder(intent.experiment_name, intent.job_name)
         names = _names(self._storage, folder)
@@ -203,6 +228,13 @@ class Archive:
             f"the name {holder.job_name} is taken by {author.user}@{author.host} since {holder.created_at}",
             hint="launch again: each launch makes a new name",
         )
+
+
+def _time_of(number: str) -> str:
+    try:
+        return utc(second_of_newest_first(number))
+    except ValueError:
+        return ""
 
 
 def read_experiment(storage: Storage, folder: S3Uri) -> Experiment:

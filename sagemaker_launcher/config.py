@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import importlib.util
 import re
 import sys
 import traceback
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -164,7 +165,13 @@ def load_archived(
     train = tuple(override for override in overrides if override.option == "--train")
     merged = merge(sagemaker_schema(), document, sagemaker.uri, settings)
     merged_training = merge(_schema_of_document(training_document), training_document, training.uri, train)
-    problems = merged.problems + merged_training.problems + _job_problems(merged, allow_unknown_instance_type)
+    problems = [
+        *merged.problems,
+        *_own_problems(merged),
+        *merged_training.problems,
+        *_job_problems(merged, allow_unknown_instance_type),
+        *_disagreements(merged.values, merged_training),
+    ]
     source = _source(Path(), merged, problems)
     if problems:
         raise ConfigError(_in_order(problems))
@@ -244,17 +251,22 @@ def _read_sagemaker(path: Path, overrides: tuple[Override, ...], problems: list[
             _read(training, problems)
         raise ConfigError(problems)
     merged = merge(sagemaker_schema(), document, str(path), settings)
-    problems += merged.problems
+    problems += (*merged.problems, *_own_problems(merged))
+    return merged
+
+
+def _own_problems(merged: Merged) -> Iterator[Problem]:
+    """What is wrong with a SageMaker config as a file of this tool, rather than with the job that it describes."""
     version = merged.values["VERSION"]
     if version != 1:
-        problems.append(
-            Problem(_place(merged, "VERSION"), f"version {version} is unknown", "VERSION", expected="1")
-        )
-    environment = merged.values["ESTIMATOR"]["ENVIRONMENT"]
-    if CONFIG_SHA256_VARIABLE in environment:
-        key = f"ESTIMATOR.ENVIRONMENT.{CONFIG_SHA256_VARIABLE}"
-        problems.append(Problem(merged.places[key], "is set by this tool for every job; remove it", key))
-    return merged
+        yield Problem(_place(merged, "VERSION"), f"version {version} is unknown", "VERSION", expected="1")
+    key = f"ESTIMATOR.ENVIRONMENT.{CONFIG_SHA256_VARIABLE}"
+    if CONFIG_SHA256_VARIABLE in merged.values["ESTIMATOR"]["ENVIRONMENT"]:
+        yield Problem(_place(merged, key), "is set by this tool for every job; remove it", key)
+    entry_point = Path(merged.values["SOURCE"]["ENTRY_POINT"])
+    if entry_point.is_absolute() or ".." in entry_point.parts:
+        key = "SOURCE.ENTRY_POINT"
+        yield Problem(_place(merged, key), "has to be a file below SOURCE.DIR", key, str(entry_point))
 
 
 def _source(base: Path, merged: Merged, problems: list[Problem]) -> Source:
@@ -262,8 +274,8 @@ def _source(base: Path, merged: Merged, problems: list[Problem]) -> Source:
     written, entry_point = values["SOURCE"]["DIR"], values["SOURCE"]["ENTRY_POINT"]
     if not written:
         return Source(None, entry_point)
-    folder = (base / written).resolve()
-    if not folder.is_dir():
+    folder = base / written
+    if not _exists(folder, Path.is_dir):
         problems.append(
             Problem(
                 _place(merged, "SOURCE.DIR"),
@@ -273,10 +285,18 @@ def _source(base: Path, merged: Merged, problems: list[Problem]) -> Source:
             )
         )
         return Source(None, entry_point)
-    if not (folder / entry_point).is_file():
+    folder = folder.resolve()
+    if not _exists(folder / entry_point, Path.is_file):
         place = _place(merged, "SOURCE.ENTRY_POINT")
         problems.append(Problem(place, f"no such file in {folder}", "SOURCE.ENTRY_POINT", entry_point))
     return Source(folder, entry_point)
+
+
+def _exists(path: Path, kind: Callable[[Path], bool]) -> bool:
+    try:
+        return kind(path)
+    except (OSError, ValueError):  # too long for a file name, or with a NUL in it
+        return False
 
 
 def _training_schema(folder: Path | None, problems: list[Problem]) -> Schema | None:
@@ -287,14 +307,8 @@ def _training_schema(folder: Path | None, problems: list[Problem]) -> Schema | N
     try:
         tree = _load_defaults(path)
     except (Exception, SystemExit) as error:  # noqa: BLE001 - the user's own code can fail in any way, and none of them is our bug
-        line = max(
-            (
-                frame.lineno or 0
-                for frame in traceback.extract_tb(error.__traceback__)
-                if frame.filename == str(path)
-            ),
-            default=0,
-        )
+        frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
+        line = error.lineno if isinstance(error, SyntaxError) else frames[-1].lineno if frames else None
         where = f"{path}:{line}" if line else str(path)
         problems.append(Problem(where, f"cannot be loaded: {type(error).__name__}: {error}"))
         return None
@@ -306,15 +320,19 @@ def _load_defaults(path: Path) -> Mapping[str, Any]:
     if spec is None or spec.loader is None:
         raise ImportError(path)
     module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # dataclasses look their module up there
     # It is the user's source folder, and nothing may appear in it.
     unwanted, sys.dont_write_bytecode = sys.dont_write_bytecode, True
     try:
-        spec.loader.exec_module(module)
+        # What it prints is no answer of this program's.
+        with contextlib.redirect_stdout(sys.stderr):
+            spec.loader.exec_module(module)
+            tree = module.get_cfg_defaults()
     finally:
         sys.dont_write_bytecode = unwanted
-    tree = module.get_cfg_defaults()
     if not isinstance(tree, Mapping):
         raise TypeError(f"get_cfg_defaults() gave a {type(tree).__name__}, not a YACS node")
+    strict_yaml.dump(tree)  # raises for defaults that could not be archived, such as infinity
     return tree
 
 

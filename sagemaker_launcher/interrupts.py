@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -63,8 +62,8 @@ def shielded() -> Iterator[None]:
 
 
 def pause_point(phase: str) -> None:
-    """Lets a test stop this process at a named moment, to send it a real signal there; does nothing otherwise."""
+    """Lets a test stop this process at a named moment until it sends a signal; does nothing otherwise."""
     if os.environ.get(_PAUSE_VARIABLE) == phase:
         sys.stderr.write(f"paused at {phase}\n")
         sys.stderr.flush()
-        time.sleep(60)
+        signal.pause()

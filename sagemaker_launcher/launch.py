@@ -181,8 +181,8 @@ def execute(plan: Plan, surroundings: Surroundings, *, detach: bool = False) -> 
         target.prepare(plan.job, plan.request, events)
         manifest, files = _documents(plan, surroundings)
         pause_point("prepared")
-        folder = archive.reserve(_intent(plan, manifest))
         progress.stage = _Stage.RESERVED
+        folder = archive.reserve(_intent(plan, manifest))
         pause_point("reserved")
         sealed = archive.seal(folder, files, manifest)
         progress.stage = _Stage.SEALED

@@ -194,7 +194,9 @@ def _machines(job: Job) -> Iterator[Violation]:
     if not machines.groups and machines.instance_count < 1:
         yield Violation("ESTIMATOR.INSTANCE_COUNT", f"at least 1 instance, not {machines.instance_count}")
     if job.limits.max_run_s > _MAX_RUN_S:
-        yield Violation("ESTIMATOR.MAX_RUN", f"{job.limits.max_run_s} s is longer than 28 days ({_MAX_RUN_S} s)")
+        yield Violation(
+            "ESTIMATOR.MAX_RUN", f"{job.limits.max_run_s} s is longer than 28 days ({_MAX_RUN_S} s)"
+        )
     if machines.volume_gb < 1:
         yield Violation("ESTIMATOR.VOLUME_SIZE", f"at least 1 GiB, not {machines.volume_gb}")
     names = [group.name for group in machines.groups]

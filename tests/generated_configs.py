@@ -32,7 +32,9 @@ _DAYS_28 = 28 * 24 * 3600
 def _text(low: int, high: int) -> st.SearchStrategy[str]:
     """Text in one line, as the pattern `.*` wants it: of any script, with quotes, hashes, colons and spaces."""
     one_line = st.characters(exclude_categories=("Cc", "Cs", "Zl", "Zp"))
-    tricky = st.sampled_from(["no", "1.10", "1234e56", "None", "012345678901", " # x", "a: b", "'", '"', "{}"])
+    tricky = st.sampled_from(
+        ["no", "1.10", "1234e56", "None", "012345678901", " # x", "a: b", "'", '"', "{}"]
+    )
     texts = st.text(one_line, min_size=low, max_size=high)
     return texts if high < 15 else st.one_of(texts, tricky)
 
@@ -41,7 +43,9 @@ def _words(alphabet: str, low: int, high: int) -> st.SearchStrategy[str]:
     return st.text(alphabet, min_size=low, max_size=high)
 
 
-def _mapping(keys: st.SearchStrategy[str], values: st.SearchStrategy[str]) -> st.SearchStrategy[dict[str, str]]:
+def _mapping(
+    keys: st.SearchStrategy[str], values: st.SearchStrategy[str]
+) -> st.SearchStrategy[dict[str, str]]:
     return st.dictionaries(keys.filter(_can_be_key), values, max_size=4)
 
 
@@ -205,9 +209,13 @@ def settings(draw: st.DrawFn) -> Settings:
     machines = draw(_machines(land))
     limits, spot = draw(_limits(groups="INSTANCE_GROUPS" in machines))
     groups = [group["INSTANCE_GROUP_NAME"] for group in machines.get("INSTANCE_GROUPS", ())]
-    channel_names = _words(_WORD + "._-", 1, 9).filter(lambda name: name != CONFIG_CHANNEL).filter(_can_be_key)
+    channel_names = (
+        _words(_WORD + "._-", 1, 9).filter(lambda name: name != CONFIG_CHANNEL).filter(_can_be_key)
+    )
     channels = st.dictionaries(channel_names, _channel(groups, mode, vpc=vpc), max_size=3)
-    metrics = st.lists(st.builds(lambda name: {"Name": name, "Regex": "=([0-9.e+-]+)"}, _text(1, 20)), max_size=3)
+    metrics = st.lists(
+        st.builds(lambda name: {"Name": name, "Regex": "=([0-9.e+-]+)"}, _text(1, 20)), max_size=3
+    )
     checkpoints = draw(_s3_uris()) if spot or draw(st.booleans()) else ""
     estimator: Settings = {
         **draw(_image(land, vpc=vpc)),
@@ -253,7 +261,9 @@ def job_of(given: Mapping[str, Any]) -> Job:
     """The job of a config, on the way that every config takes: written, read, merged over the defaults."""
     merged = merge(_schema(), strict_yaml.parse(strict_yaml.dump(given), "generated.yaml"), "generated.yaml")
     assert merged.problems == []
-    name = job_name(merged.values["EXPERIMENT_NAME"], datetime(2026, 1, 2, 3, 4, 5, tzinfo=timezone.utc), "0a1b2c")
+    name = job_name(
+        merged.values["EXPERIMENT_NAME"], datetime(2026, 1, 2, 3, 4, 5, tzinfo=timezone.utc), "0a1b2c"
+    )
     uri = f"s3://team/archive/{merged.values['EXPERIMENT_NAME']}/{name}/training_config.yaml"
     assert CONFIG_SHA256_VARIABLE not in merged.values["ESTIMATOR"]["ENVIRONMENT"]
     return build_job(merged.values, name=name, config_uri=uri, config_sha256="0" * 64)

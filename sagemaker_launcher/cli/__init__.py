@@ -85,8 +85,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except LauncherError as error:
         return _fail(error, as_json="--json" in words)
     except Interrupted as interrupted:
-        error = CommandInterrupted("interrupted: nothing was started", signal_number=interrupted.number)
-        return _fail(error, as_json="--json" in words)
+        end = CommandInterrupted("interrupted: nothing was started", signal_number=interrupted.number)
+        return _fail(end, as_json="--json" in words)
     except SystemExit:
         # Click's answer when the reader of a pipe has gone; nothing else here ends like that.
         return ExitCode.DONE

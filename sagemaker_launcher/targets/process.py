@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 import sys
 import tempfile
@@ -171,6 +172,14 @@ class ProcessTarget:
                 f"{self._folder} has no program {entry_point!r}",
                 hint="check SOURCE.ENTRY_POINT, and SAGEMAKER_PROGRAM in ESTIMATOR.ENVIRONMENT",
                 code="no_source",
+            )
+        program = self._folder / entry_point
+        if program.suffix != ".py" and not os.access(program, os.X_OK):
+            # The toolkit makes it executable; but this is the user's own file, not a copy of it.
+            raise EnvironmentProblemError(
+                f"{program} is not executable",
+                hint=f"chmod +x {shlex.quote(str(program))}",
+                code="not_executable",
             )
         try:
             Tree(Path()).checkpoints(request)

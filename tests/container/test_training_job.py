@@ -110,13 +110,15 @@ def test_a_model_of_another_format_is_not_read(finished: tuple[Container, Outcom
         load_module("model").Model.load(tmp_path)
 
 
-def test_npz_data_and_sm_variables_give_exactly_the_same_model(
+def test_npz_data_sm_variables_and_fewer_cores_give_exactly_the_same_model(
     finished: tuple[Container, Outcome], digits_npz: Path, tmp_path: Path
 ) -> None:
     container = Container(tmp_path / "ml")
     config = container.write_config(TRAINING_CONFIG.read_text("utf-8"))
     config.parent.rename(tmp_path / "elsewhere")
     container.environment = {
+        "OPENBLAS_NUM_THREADS": "1",
+        "OPENBLAS_CORETYPE": "Haswell",
         "SM_CHANNEL_CONFIG": str(tmp_path / "elsewhere"),
         "SM_CHANNEL_TRAINING": str(digits_npz / "train"),
         "SM_CHANNEL_VALIDATION": str(digits_npz / "validation"),

@@ -9,6 +9,8 @@ from collections.abc import Iterator
 
 import pytest
 from botocore.exceptions import ConnectionClosedError
+from moto.sagemaker import urls
+from moto.sagemaker.responses import SageMakerResponse
 
 from .aws import AwsServer
 from .clients import Client
@@ -109,6 +111,11 @@ def test_another_process_can_use_the_server(server: AwsServer) -> None:
 
     assert done.stdout.strip() == server.account
     assert len(server.calls("GetCallerIdentity")) == 1
+
+
+def test_moto_itself_is_left_as_it_was() -> None:
+    with AwsServer():
+        assert urls.url_paths["{0}/$"] == SageMakerResponse.dispatch
 
 
 def test_a_server_is_not_disturbed_by_another_that_comes_and_goes(server: AwsServer) -> None:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import socket
 import time
 from collections.abc import Iterator
+from contextlib import closing
+from http.client import HTTPConnection
+from urllib.parse import urlsplit
 
 import pytest
 from botocore.exceptions import (
@@ -77,11 +81,27 @@ def test_s3_errors_are_s3s(proxy: RecordingProxy, s3: Client, kind: Kind, status
     assert [each.status for each in proxy.requests] == [status, status, 200]
 
 
-def test_an_error_for_a_head_request_has_no_body(proxy: RecordingProxy, s3: Client) -> None:
+def test_an_error_for_a_head_request_has_no_body(proxy: RecordingProxy) -> None:
     proxy.fail(everything, "slow_down")
+    with closing(HTTPConnection(urlsplit(proxy.url).netloc, timeout=5)) as connection:
+        connection.request("HEAD", "/team/k")
+        assert connection.getresponse().status == 503
+        connection.request("HEAD", "/nothing-is-left-of-a-body")
+        assert connection.getresponse().status == 404
 
-    assert refusal(s3.head_object, Bucket="team", Key="k")[:2] == ("503", 503)
-    s3.head_object(Bucket="team", Key="k")
+
+def test_a_reset_is_not_just_a_closed_connection(proxy: RecordingProxy) -> None:
+    proxy.fail(everything, "reset")
+    proxy.fail(everything, "drop")
+
+    def answer() -> bytes:
+        with socket.create_connection(("127.0.0.1", urlsplit(proxy.url).port or 0), timeout=5) as client:
+            client.sendall(b"GET /team HTTP/1.1\r\nHost: h\r\n\r\n")
+            return client.recv(100)
+
+    with pytest.raises(ConnectionResetError):
+        answer()
+    assert answer() == b""
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+from contextlib import ExitStack, suppress
 
 import pytest
 
@@ -22,13 +23,17 @@ def test_companions_stay_below_the_ports_of_outgoing_connections() -> None:
     assert max(free_ports(50, companion=10_000)) + 10_000 < 32_768
 
 
-def test_a_port_in_use_is_never_given() -> None:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", free_ports(1)[0]))
-        listener.listen()
-        taken = listener.getsockname()[1]
+@pytest.mark.parametrize("companion", [0, 10_000])
+def test_a_port_is_never_given_when_it_or_its_companion_is_in_use(companion: int) -> None:
+    occupied = range(15_000, 15_300)
+    with ExitStack() as held:
+        for port in occupied:
+            listener = held.enter_context(socket.socket())
+            with suppress(OSError):
+                listener.bind(("127.0.0.1", port + companion))
+                listener.listen()
 
-        assert all(taken not in free_ports(900) for _ in range(5))
+        assert not set(occupied) & set(free_ports(300, companion=companion))
 
 
 def test_running_out_of_ports_is_an_error() -> None:

@@ -185,14 +185,18 @@ def test_a_client_that_waits_for_100_continue_gets_it(reverse: RecordingProxy) -
     assert reverse.requests[0].body == b"body"
 
 
-def test_connect_is_refused_and_remembered(connect: Connect, forward: RecordingProxy) -> None:
-    connection = connect(forward)
+@pytest.mark.parametrize("mode", ["forward", "reverse"])
+def test_connect_is_refused_and_remembered(
+    connect: Connect, request: pytest.FixtureRequest, mode: str
+) -> None:
+    proxy: RecordingProxy = request.getfixturevalue(mode)
+    connection = connect(proxy)
     connection.set_tunnel("sagemaker.eu-west-1.amazonaws.com", 443)
 
     with pytest.raises(OSError, match="403"):
         connection.request("GET", "/")
 
-    (seen,) = forward.requests
+    (seen,) = proxy.requests
     assert (seen.method, seen.host, seen.status) == ("CONNECT", "sagemaker.eu-west-1.amazonaws.com:443", 403)
 
 

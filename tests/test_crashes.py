@@ -1,0 +1,384 @@
+"""Signals, crashes and launches at the same moment: what is left is always readable, and the next launch works."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.commands import CommandLine, Finished
+from tests.project import Project
+from tests.stand_in import ARCHIVE, document, launch, local, nothing_written, rehearsal, snapshot
+
+# The moments of a launch, and what a crash right there leaves an experiment as; None: no experiment at all.
+MOMENTS = {
+    "planned": None,
+    "prepared": None,
+    "indexed": "interrupted",
+    "reserved": "interrupted",
+    "uploaded": "interrupted",
+    "sealed": "not confirmed",
+    "started": "not confirmed",
+    "recorded": "started",
+}
+UNFINISHED = "the upload was interrupted and nothing was started; `list` shows the experiment as interrupted"
+SENTENCES = {
+    "planned": "nothing was written and nothing was started",
+    "prepared": "nothing was written and nothing was started",
+    "indexed": UNFINISHED,
+    "reserved": UNFINISHED,
+    "uploaded": UNFINISHED,
+    "sealed": "the experiment is archived and the job was not started",
+    "started": "the job was archived and not carried out",
+    "recorded": "the job was archived and not carried out",
+}
+PRELUDE = """\
+import os, pathlib, signal, subprocess, sys, time
+base = pathlib.Path(os.environ["SAGEMAKER_BASE_DIR"])
+"""
+Start = Callable[..., subprocess.Popen[str]]
+
+
+@pytest.fixture
+def temporary(tmp_path: Path) -> Path:
+    folder = tmp_path / "temporary"
+    folder.mkdir()
+    return folder
+
+
+@pytest.fixture
+def start(cli: CommandLine, project: Project, temporary: Path) -> Iterator[Start]:
+    """Starts a launch; whatever happens in the test, none outlives it."""
+    started: list[subprocess.Popen[str]] = []
+
+    def start(*words: str, **variables: str) -> subprocess.Popen[str]:
+        process = cli.start(*rehearsal(project, *words), env={"TMPDIR": str(temporary), **variables})
+        started.append(process)
+        return process
+
+    yield start
+    for process in started:
+        process.kill()
+        process.communicate()
+
+
+def paused(start: Start, moment: str, *words: str) -> subprocess.Popen[str]:
+    """A launch that waits at a moment."""
+    process = start(*words, SAGEMAKER_LAUNCHER_TEST_PAUSE_AT=moment)
+    wait_for_line(process, f"paused at {moment}")
+    return process
+
+
+def wait_for_line(process: subprocess.Popen[str], line: str) -> list[str]:
+    """Reads the log up to a line; gives what came before."""
+    assert process.stderr
+    before: list[str] = []
+    for text in process.stderr:
+        if text.rstrip("\n") == line:
+            return before
+        before.append(text.rstrip("\n"))
+    raise AssertionError(before)
+
+
+def ended(process: subprocess.Popen[str]) -> Finished:
+    out, err = process.communicate(timeout=30)
+    return Finished(process.returncode, out, err)
+
+
+def listed(cli: CommandLine, project: Project) -> list[dict[str, Any]]:
+    done = cli("list", "--s3-root", project.s3, "--archive", ARCHIVE, "--json")
+    assert done.code == 0, done.err
+    experiments: list[dict[str, Any]] = done.json["experiments"]
+    return experiments
+
+
+def is_running(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+# --- a crash at each moment ---
+
+
+@pytest.mark.parametrize(("moment", "state"), MOMENTS.items())
+def test_what_a_crash_leaves_is_told_by_the_list_and_the_next_launch_works(
+    start: Start, cli: CommandLine, project: Project, moment: str, state: str | None
+) -> None:
+    before = snapshot(project.s3)
+    process = paused(start, moment)
+    process.kill()
+    assert ended(process).code == -signal.SIGKILL
+    if state is None:
+        assert snapshot(project.s3) == before
+    assert [experiment["state"] for experiment in listed(cli, project)] == ([state] if state else [])
+    # The program never ran, so there is nothing of a job.
+    assert not (project.s3 / "team/outputs").exists()
+
+    again = launch(cli, project)
+    assert again.code == 0, again.err
+    states = [experiment["state"] for experiment in listed(cli, project)]
+    assert sorted(states) == sorted(["finished", *([state] if state else [])])
+    assert len(list((project.s3 / "team/outputs").iterdir())) == 1
+
+
+@pytest.mark.parametrize("moment", ["indexed", "reserved", "uploaded"])
+def test_an_experiment_whose_upload_was_interrupted_can_be_neither_shown_nor_rerun(
+    start: Start, cli: CommandLine, project: Project, moment: str
+) -> None:
+    process = paused(start, moment)
+    process.kill()
+    ended(process)
+    (experiment,) = listed(cli, project)
+    for command in ("show", "rerun"):
+        with nothing_written(project.s3):
+            done = cli(command, experiment["experiment"], "--s3-root", project.s3, "--json")
+        assert done.code == 6
+        assert done.json["error"]["code"] in {"experiment_interrupted", "experiment_not_found"}
+
+
+@pytest.mark.parametrize("moment", ["sealed", "started", "recorded"])
+def test_a_sealed_experiment_can_be_rerun_although_its_launch_crashed(
+    start: Start, cli: CommandLine, project: Project, moment: str
+) -> None:
+    process = paused(start, moment)
+    process.kill()
+    ended(process)
+    (experiment,) = listed(cli, project)
+    done = cli("rerun", experiment["job_name"], "--s3-root", project.s3, "--archive", ARCHIVE, "--json")
+    assert done.code == 0, done.err
+    assert done.json["rerun_of"] == experiment["experiment"]
+    assert done.json["result"]["status"] == "Completed"
+
+
+# --- a signal at each moment ---
+
+
+@pytest.mark.parametrize("moment", MOMENTS)
+def test_ctrl_c_says_what_was_left_and_what_goes_on(
+    start: Start, cli: CommandLine, project: Project, temporary: Path, moment: str
+) -> None:
+    before = snapshot(project.s3)
+    process = paused(start, moment)
+    process.send_signal(signal.SIGINT)
+    done = ended(process)
+    assert (done.code, done.has_traceback) == (130, False)
+    assert f"error: interrupted: {SENTENCES[moment]}" in done.err
+    if moment == "sealed":
+        (experiment,) = listed(cli, project)
+        assert f"hint: start it with: rerun {experiment['experiment']}" in done.err
+    if MOMENTS[moment] is None:
+        assert snapshot(project.s3) == before
+    # A job that was asked for is also recorded before the signal counts.
+    state = "started" if moment == "started" else MOMENTS[moment]
+    assert [experiment["state"] for experiment in listed(cli, project)] == ([state] if state else [])
+    assert snapshot(temporary) == {}
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGHUP, 129)])
+@pytest.mark.parametrize("moment", ["planned", "reserved", "sealed", "started"])
+def test_other_signals_are_told_by_their_exit_code(
+    start: Start, moment: str, number: signal.Signals, code: int
+) -> None:
+    process = paused(start, moment, "--json")
+    process.send_signal(number)
+    done = ended(process)
+    assert done.code == code
+    error = done.json["error"]
+    assert (error["code"], error["exit"]) == ("interrupted", code)
+    assert SENTENCES[moment] in error["message"]
+
+
+def test_ctrl_c_while_the_configs_are_read_is_told_in_json_too(start: Start, project: Project) -> None:
+    marker = project.folder / "reading"
+    schema = project.folder / "code" / "config.py"
+    schema.write_text(f"import pathlib, time\npathlib.Path({str(marker)!r}).touch()\ntime.sleep(60)\n")
+    with nothing_written(project.s3):
+        process = start("--json")
+        while not marker.exists():
+            assert process.poll() is None
+            time.sleep(0.01)
+        process.send_signal(signal.SIGINT)
+        done = ended(process)
+    assert (done.code, done.has_traceback) == (130, False)
+    assert done.json["error"]["message"] == "interrupted: nothing was started"
+
+
+# --- a signal while the program runs ---
+
+SAVES = """
+def stop(number, frame):
+    time.sleep(0.2)
+    (base / "model" / "m").write_text("last state")
+    print("saved", flush=True)
+    sys.exit(5)
+signal.signal(signal.SIGTERM, stop)
+print("ready", flush=True)
+time.sleep(60)
+"""
+
+
+def stopped(start: Start, number: signal.Signals, *words: str) -> Finished:
+    process = start(*words)
+    wait_for_line(process, "algo-1 | ready")
+    process.send_signal(number)
+    return ended(process)
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_stops_the_job_as_the_service_stops_it(
+    start: Start, cli: CommandLine, project: Project, temporary: Path, number: signal.Signals, code: int
+) -> None:
+    project.program(PRELUDE + SAVES)
+    done = stopped(start, number)
+    assert (done.code, done.has_traceback) == (code, False)
+    (experiment,) = listed(cli, project)
+    assert f"error: interrupted: the job was stopped, and what it left is saved; archived at {experiment['experiment']}" in (
+        done.err
+    )
+    assert "algo-1 | saved\n" in done.err
+    result = document(local(project, experiment["experiment"]), "result.json")
+    assert (result["status"], result["secondary_status"], result["exit_code"]) == ("Stopped", "Stopped", 5)
+    assert list(result["artifacts"]) == ["model"]
+    assert local(project, result["artifacts"]["model"]).is_file()
+    names = [transition["status"] for transition in result["transitions"]]
+    assert names == ["Starting", "Downloading", "Training", "Stopping", "Uploading", "Stopped"]
+    assert snapshot(temporary) == {}
+
+
+IGNORES = """
+child = subprocess.Popen([sys.executable, "-c", "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); time.sleep(300)"])
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+print(os.getpid(), child.pid, flush=True)
+print("ready", flush=True)
+time.sleep(300)
+"""
+
+
+def test_a_second_ctrl_c_ends_a_job_that_does_not_stop(
+    start: Start, cli: CommandLine, project: Project, temporary: Path
+) -> None:
+    project.program(PRELUDE + IGNORES)
+    process = start()
+    pids = [int(pid) for pid in wait_for_line(process, "algo-1 | ready")[-1].removeprefix("algo-1 | ").split()]
+    process.send_signal(signal.SIGINT)
+    assert process.stderr
+    while "SIGKILL after 120 s" not in process.stderr.readline():
+        assert process.poll() is None
+    time.sleep(0.3)
+    assert all(is_running(pid) for pid in pids)
+    second = time.monotonic()
+    process.send_signal(signal.SIGINT)
+    assert ended(process).code == 130
+    assert time.monotonic() - second < 5
+    assert not any(is_running(pid) for pid in pids)
+    (experiment,) = listed(cli, project)
+    assert (experiment["state"], experiment["result"]["exit_code"]) == ("finished", 137)
+    assert snapshot(temporary) == {}
+
+
+def test_a_job_that_does_not_stop_is_killed_after_the_grace_period(start: Start, project: Project) -> None:
+    project.program(PRELUDE + IGNORES)
+    before = time.monotonic()
+    assert stopped(start, signal.SIGINT, "--stop-grace", "0.5").code == 130
+    assert time.monotonic() - before < 10
+
+
+def test_a_hang_up_that_the_user_has_ignored_does_not_end_the_job(
+    cli: CommandLine, project: Project, temporary: Path
+) -> None:
+    project.program(PRELUDE + "print('ready', flush=True)\nwhile not (base / 'go').exists(): time.sleep(0.02)")
+    command = ["nohup", *cli.command(*rehearsal(project))]
+    environment = {**cli.environment, "TMPDIR": str(temporary)}
+    with subprocess.Popen(
+        command, cwd=cli.folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        wait_for_line(process, "algo-1 | ready")
+        process.send_signal(signal.SIGHUP)
+        time.sleep(0.2)
+        (next(temporary.iterdir()) / "opt/ml/go").touch()
+        assert ended(process).code == 0
+
+
+def test_ctrl_c_in_a_terminal_reaches_the_launcher_and_not_the_program(
+    start: Start, cli: CommandLine, project: Project
+) -> None:
+    project.program(PRELUDE + "signal.signal(signal.SIGINT, lambda *_: print('got SIGINT', flush=True))" + SAVES)
+    process = subprocess.Popen(
+        cli.command(*rehearsal(project)),
+        cwd=cli.folder,
+        env=dict(cli.environment),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        process_group=0,
+    )
+    wait_for_line(process, "algo-1 | ready")
+    os.killpg(process.pid, signal.SIGINT)  # as the terminal does
+    done = ended(process)
+    assert done.code == 130
+    assert "got SIGINT" not in done.err
+    assert "algo-1 | saved" in done.err
+
+
+def test_a_crash_of_the_launcher_while_the_program_runs_leaves_a_started_experiment(
+    start: Start, cli: CommandLine, project: Project
+) -> None:
+    project.program(PRELUDE + "print(os.getpid(), flush=True); print('ready', flush=True); time.sleep(60)")
+    process = start()
+    pid = int(wait_for_line(process, "algo-1 | ready")[-1].removeprefix("algo-1 | "))
+    process.kill()
+    os.kill(pid, signal.SIGKILL)
+    ended(process)
+    assert [experiment["state"] for experiment in listed(cli, project)] == ["started"]
+
+
+# --- at the same moment ---
+
+
+def test_32_launches_at_the_same_moment_never_mix(cli: CommandLine, project: Project) -> None:
+    project.program("import os\nprint('seed', os.environ['SAGEMAKER_BASE_DIR'])\n")
+    gate = project.folder / "gate"
+    # Each process imports the schema while it plans, and waits there for all the others.
+    schema = project.folder / "code" / "config.py"
+    waiting = "import pathlib, time\nwhile not pathlib.Path({!r}).exists(): time.sleep(0.01)\n"
+    schema.write_text(waiting.format(str(gate)) + schema.read_text())
+    processes = [
+        cli.start(*rehearsal(project, "--json", "--train", "SEED", str(seed))) for seed in range(32)
+    ]
+    time.sleep(1)
+    gate.touch()
+    with ThreadPoolExecutor(32) as pool:
+        done = list(pool.map(ended, processes))
+    assert [finished.code for finished in done] == [0] * 32, [finished.err for finished in done if finished.code]
+    folders = [local(project, finished.json["experiment"]) for finished in done]
+    assert len(set(folders)) == 32
+    for seed, (finished, folder) in enumerate(zip(done, folders, strict=True)):
+        assert f"SEED: {seed}\n" in (folder / "training_config.yaml").read_text()
+        assert document(folder, "manifest.json")["job_name"] == finished.json["job_name"] == folder.name
+        assert document(folder, "request.json") == finished.json["request"]
+        assert document(folder, "launch.json")["job_arn"].endswith(f"/{folder.name}")
+    experiments = listed(cli, project) + listed_beyond(cli, project)
+    assert {experiment["job_name"] for experiment in experiments} == {folder.name for folder in folders}
+    assert {experiment["state"] for experiment in experiments} == {"finished"}
+    for finished in (done[0], done[31]):
+        shown = cli("show", finished.json["experiment"], "--s3-root", project.s3, "--json")
+        assert shown.code == 0, shown.err
+        assert json.loads(shown.out)["manifest"]["job_name"] == finished.json["job_name"]
+    assert snapshot(project.s3 / ".incomplete") == {}
+
+
+def listed_beyond(cli: CommandLine, project: Project) -> list[dict[str, Any]]:
+    done = cli("list", "--s3-root", project.s3, "--archive", ARCHIVE, "--json", "--limit", "100")
+    experiments: list[dict[str, Any]] = done.json["experiments"]
+    assert len(experiments) == 32
+    return experiments
