@@ -8,7 +8,7 @@ TOOLKIT_VENV := .venv-toolkit
 RUN := $(VENV)/bin/python run_sagemaker_job.py
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test toolkit-test lint types bench clean
+.PHONY: help demo test toolkit-test lint types bench docs clean
 
 help:
 	@echo 'make demo          trains the example on this machine: no AWS account, no Docker'
@@ -17,6 +17,7 @@ help:
 	@echo 'make lint          checks style: ruff, shellcheck'
 	@echo 'make types         checks types: mypy'
 	@echo 'make bench         times the commands against what they replace'
+	@echo 'make docs          writes the generated parts of README.md'
 	@echo 'make clean         deletes the virtual environments, caches and the demo'
 
 demo: $(VENV)/.demo
@@ -45,6 +46,9 @@ types: $(VENV)/.dev
 
 bench: $(VENV)/.test
 	@$(VENV)/bin/python bench/run.py
+
+docs: $(VENV)/.test
+	@$(VENV)/bin/python -m tests.readme
 
 clean:
 	rm -rf $(VENV) $(TOOLKIT_VENV) demo build dist *.egg-info .pytest_cache .hypothesis .mypy_cache .ruff_cache

@@ -47,6 +47,7 @@ INTENT, MANIFEST, LAUNCH, RESULT = "intent.json", "manifest.json", "launch.json"
 PATCH_MAX = 1024 * 1024  # bytes
 _SEALABLE = (SAGEMAKER_CONFIG, TRAINING_CONFIG, REQUEST, PATCH)
 _FILE_MAX = 4 * 1024 * 1024  # bytes; no file of an experiment comes near
+_FILES_MAX = 100  # no folder of an experiment has more files; a folder of experiments may have millions
 _INDEX = "_index"  # no experiment's name can start with an underscore
 _CONCURRENT = 8
 _Value = TypeVar("_Value")
@@ -249,7 +250,7 @@ def read_experiment(storage: Storage, folder: S3Uri) -> Experiment:
         IntegrityError: Something was changed, deleted or added to the seal; the message names every such file.
     """
     names = _names(storage, folder)
-    if not names:
+    if not names & {INTENT, MANIFEST}:
         raise NotFoundError(
             f"there is no experiment at {folder}",
             hint="`list` shows what there is",
@@ -302,7 +303,7 @@ def _intact(data: bytes, seal: FileSeal) -> bool:
 
 def _names(storage: Storage, folder: S3Uri) -> set[str]:
     """The names of the files in an experiment's folder."""
-    return {item.uri.key.removeprefix(folder.key) for item in storage.list(folder)}
+    return {item.uri.key.removeprefix(folder.key) for item in storage.list(folder, _FILES_MAX)}
 
 
 def _result(storage: Storage, folder: S3Uri) -> JobResult:

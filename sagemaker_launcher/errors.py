@@ -72,7 +72,7 @@ class Problem:
 
     def __str__(self) -> str:
         text = f"{self.where}: "
-        if self.key:
+        if self.key and not self.where.endswith(f" {self.key}"):
             text += f"{self.key}: "
         text += self.message
         if self.expected:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import signal
 import sys
 from collections.abc import Iterator
@@ -12,6 +13,7 @@ from types import FrameType
 from sagemaker_launcher.result import JobResult
 
 _PAUSE_VARIABLE = "SAGEMAKER_LAUNCHER_TEST_PAUSE_AT"
+_PAUSE_S = 60
 _SIGNALS = [signal.SIGINT, signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else [])]
 
 
@@ -63,7 +65,13 @@ def shielded() -> Iterator[None]:
 
 def pause_point(phase: str) -> None:
     """Lets a test stop this process at a named moment until it sends a signal; does nothing otherwise."""
-    if os.environ.get(_PAUSE_VARIABLE) == phase:
-        sys.stderr.write(f"paused at {phase}\n")
-        sys.stderr.flush()
-        signal.pause()
+    if os.environ.get(_PAUSE_VARIABLE) != phase:
+        return
+    signals, wakeup = os.pipe()
+    os.set_blocking(wakeup, False)
+    # Python writes to it when a signal comes, also one that comes before we wait.
+    signal.set_wakeup_fd(wakeup)
+    sys.stderr.write(f"paused at {phase}\n")
+    sys.stderr.flush()
+    select.select([signals], [], [], _PAUSE_S)
+    signal.set_wakeup_fd(-1)

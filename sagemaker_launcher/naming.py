@@ -10,13 +10,15 @@ JOB_NAME_MAX = 63  # CreateTrainingJob, TrainingJobName: botocore model sagemake
 _KEY_MAX = 1024  # bytes
 _EXPERIMENT_NAME_MAX = 128
 _STAMP = "%Y%m%d-%H%M%S"
-_JOB_NAME = re.compile(r"(?P<base>.+)-(?P<stamp>\d{8}-\d{6})-(?P<token>[0-9a-z]{6})")
+_JOB_NAME = re.compile(r"(?P<base>.+)-(?P<stamp>\d{8}-\d{6})-(?P<token>[0-9a-z]{6})", re.ASCII)
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
 _SEGMENT = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
-_ROLE = re.compile(r"arn:(?P<partition>aws[a-z-]*):iam::(?P<account>\d{12}):role/[\w+=,.@/-]+")
+_ROLE = re.compile(r"arn:(?P<partition>aws[a-z-]*):iam::(?P<account>\d{12}):role/[\w+=,.@/-]+", re.ASCII)
 _ECR = re.compile(
-    r"(?P<account>\d{12})\.dkr\.ecr(?:-fips)?\.(?P<region>[a-z0-9-]+)\.(?P<suffix>[a-z0-9.-]+)/(?P<name>.+)"
+    r"(?P<account>\d{12})\.dkr\.ecr(?:-fips)?\.(?P<region>[a-z0-9-]+)\.(?P<suffix>[a-z0-9.-]+)/(?P<name>.+)",
+    re.ASCII,
 )
+_PORT = re.compile(r"[A-Za-z0-9][A-Za-z0-9.-]*:[0-9]+/(?P<name>.+)")
 _IMAGE_NAME = re.compile(
     r"[a-z0-9]+(?:[._/-]+[a-z0-9]+)*(?P<version>(?::[A-Za-z0-9_][A-Za-z0-9_.-]{0,127})?(?:@sha256:[0-9a-f]{64})?)"
 )
@@ -136,7 +138,7 @@ def newest_first(second: datetime) -> str:
 
 def second_of_newest_first(number: str) -> datetime:
     """The inverse of `newest_first`. Raises ValueError for anything else."""
-    if not re.fullmatch(r"\d{10}", number):
+    if not re.fullmatch(r"[0-9]{10}", number):
         raise ValueError(f"not a time of the index: {number!r}")
     return datetime.fromtimestamp(_LAST_SECOND - int(number), timezone.utc)
 
@@ -175,8 +177,8 @@ class ImageUri:
             ValueError: It is not such a reference, or has neither a tag nor a digest.
         """
         ecr = _ECR.fullmatch(text)
-        name = ecr["name"] if ecr else text.rpartition("/")[2] if ":" in text.partition("/")[0] else text
-        match = _IMAGE_NAME.fullmatch(name)
+        registry = ecr or _PORT.fullmatch(text)
+        match = _IMAGE_NAME.fullmatch(registry["name"] if registry else text)
         if match is None:
             raise ValueError(
                 "not an image reference such as 123456789012.dkr.ecr.us-east-1.amazonaws.com/name:tag"

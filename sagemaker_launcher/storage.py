@@ -12,7 +12,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from sagemaker_launcher.errors import ConflictError, EnvironmentProblemError, IntegrityError, NotFoundError
+from sagemaker_launcher.errors import (
+    ConflictError,
+    EnvironmentProblemError,
+    IntegrityError,
+    NotFoundError,
+    UnsafeError,
+)
 from sagemaker_launcher.naming import S3Uri
 
 _TEMPORARY = ".incomplete"
@@ -88,14 +94,16 @@ class FolderStorage:
         bucket = self._root / prefix.bucket
         if not bucket.is_dir():
             raise NotFoundError(f"no such bucket: s3://{prefix.bucket} ({bucket})", code="bucket_not_found")
-        for count, path in enumerate(_walk(bucket, prefix.key)):
-            if limit and count >= limit:
-                return
-            status = path.stat()
-            key = path.relative_to(bucket).as_posix()
-            yield StoredObject(
-                S3Uri(prefix.bucket, key), status.st_size, f"{status.st_size}-{status.st_mtime_ns}"
-            )
+        _refuse_traversal(prefix)
+        with _file_errors(prefix):
+            for count, path in enumerate(_walk(bucket, prefix.key)):
+                if limit and count >= limit:
+                    return
+                status = path.stat()
+                key = path.relative_to(bucket).as_posix()
+                yield StoredObject(
+                    S3Uri(prefix.bucket, key), status.st_size, f"{status.st_size}-{status.st_mtime_ns}"
+                )
 
     def download(self, uri: S3Uri, path: Path) -> None:
         incomplete = path.with_name(secrets.token_hex(8))
@@ -115,7 +123,7 @@ class FolderStorage:
             self._path(uri).unlink(missing_ok=True)
 
     def _path(self, uri: S3Uri) -> Path:
-        # Every S3Uri made from a text went through S3Uri.parse, which refuses `..`.
+        _refuse_traversal(uri)
         return self._root / uri.bucket / uri.key
 
     @contextmanager
@@ -127,6 +135,12 @@ class FolderStorage:
             yield path
         finally:
             path.unlink(missing_ok=True)
+
+
+def _refuse_traversal(uri: S3Uri) -> None:
+    """What S3 takes for a name like any other leads out of a folder; nothing but a hostile archive has such keys."""
+    if not {".", ".."}.isdisjoint(uri.key.split("/")):
+        raise UnsafeError(f"{uri} has a key that leads out of its folder", code="traversal")
 
 
 def _walk(bucket: Path, prefix: str) -> Iterator[Path]:

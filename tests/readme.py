@@ -6,6 +6,7 @@ import ast
 import io
 import itertools
 import json
+import os
 import re
 import subprocess
 import sys
@@ -43,14 +44,11 @@ def part(text: str, name: str) -> str:
 
 def help_text() -> str:
     """What `--help` prints, as called by the name that README.md uses throughout."""
-    done = subprocess.run(
-        [sys.executable, str(SCRIPT), "--help"],
-        env=clean_environment(Path()),
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    return re.sub(r"^Usage: .* \[OPTIONS\]", "Usage: python run_sagemaker_job.py [OPTIONS]", done.stdout)
+    environment = clean_environment(Path())
+    environment["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), environment["PATH"]])
+    command = [sys.executable, SCRIPT.name, "--help"]
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True)
+    return re.sub(r"^Usage: \S+ ", "Usage: python ", done.stdout)
 
 
 def key_tables() -> str:

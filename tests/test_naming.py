@@ -27,12 +27,9 @@ from sagemaker_launcher.naming import (
 _NOON = datetime(2026, 11, 21, 12, 0, 0, tzinfo=timezone.utc)
 _DIGEST = "sha256:" + "0123456789abcdef" * 4
 _fast = hypothesis_settings(deadline=None, max_examples=200)
-# The S3 index counts seconds down from this one on.
-_seconds = st.datetimes(
-    datetime(2020, 1, 1),
-    datetime(2200, 1, 1),
-    timezones=st.just(timezone.utc),  # noqa: DTZ001 - given by timezones
-).map(lambda time: time.replace(microsecond=0))
+_seconds = st.integers(1_577_836_800, 7_258_118_400).map(
+    lambda number: datetime.fromtimestamp(number, timezone.utc)
+)
 
 
 class TestJobName:
@@ -98,7 +95,9 @@ class TestNewestFirst:
     def test_can_be_read_back(self, second: datetime) -> None:
         assert second_of_newest_first(newest_first(second)) == second
 
-    @pytest.mark.parametrize("number", ["", "123", "99999999999", "-123456789", "12345678x9", "1234567890\n"])
+    @pytest.mark.parametrize(
+        "number", ["", "123", "99999999999", "-123456789", "12345678x9", "١٢٣٤٥٦٧٨٩٠", "1234567890\n"]
+    )
     def test_of_anything_else_is_refused(self, number: str) -> None:
         with pytest.raises(ValueError, match="not a time of the index"):
             second_of_newest_first(number)
@@ -273,6 +272,8 @@ class TestImageUri:
             ("", "not an image reference"),
             ("-v:1", "not an image reference"),
             ("--privileged", "not an image reference"),
+            ("-v:5000/a:1", "not an image reference"),
+            ("registry.example.com:5000/../a:1", "not an image reference"),
             ("012345678901.dkr.ecr.us-east-1.amazonaws.com/Name:1", "not an image reference"),
             ("012345678901.dkr.ecr.us-east-1.amazonaws.com/-v:1", "not an image reference"),
             ("012345678901.dkr.ecr.us-east-1.amazonaws.com/name:-1", "not an image reference"),

@@ -17,7 +17,7 @@ from sagemaker_launcher.cli import program_words
 from sagemaker_launcher.cli.looking import rerun_command
 from sagemaker_launcher.cli.overrides import override_options, overrides_of
 from sagemaker_launcher.cli.places import ArchivePlace, Command, archive_options, json_option, s3_root_option
-from sagemaker_launcher.errors import UsageError
+from sagemaker_launcher.errors import CredentialsError, UsageError
 from sagemaker_launcher.events import Events
 from sagemaker_launcher.naming import S3Uri
 from sagemaker_launcher.provenance import CheckoutReader
@@ -175,7 +175,7 @@ class _Run:
             else:
                 report.print_plan(plan)
             return 0
-        outcome = story.execute(plan, self._surroundings(plan, events), detach=self._options.detach)
+        outcome = self._execute(plan, events)
         if self._options.as_json:
             report.print_json(report.launch_document(plan, outcome.result, differences))
         else:
@@ -187,6 +187,14 @@ class _Run:
                 again=rerun_command(str(plan.experiment), self._options.s3_root),
             )
         return 0 if self._options.detach else int(outcome.result.command_exit_code)
+
+    def _execute(self, plan: story.Plan, events: Events) -> story.Outcome:
+        try:
+            return story.execute(plan, self._surroundings(plan, events), detach=self._options.detach)
+        except CredentialsError as error:
+            if plan.target == "process":
+                error.hint += "\nor rehearse without AWS, with a folder in the place of S3: --s3-root DIR"
+            raise
 
     def _surroundings(self, plan: story.Plan, events: Events) -> story.Surroundings:
         root = self._options.s3_root

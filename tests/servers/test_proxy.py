@@ -9,73 +9,21 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from threading import Thread
 from typing import TypeAlias
 from urllib.parse import urlsplit
 
 import pytest
 
+from .echo import echo_server
 from .proxy import RecordingProxy
 
 Connect: TypeAlias = Callable[[RecordingProxy], http.client.HTTPConnection]
 
 
-class Echo(BaseHTTPRequestHandler):
-    """Answers with the request it got, as JSON."""
-
-    protocol_version = "HTTP/1.1"
-
-    def _answer(self) -> None:
-        chunked = self.headers["Transfer-Encoding"] == "chunked"
-        body = self._chunks() if chunked else self.rfile.read(int(self.headers["Content-Length"] or 0))
-        headers = {key.lower(): value for key, value in self.headers.items()}
-        echo = json.dumps({"line": self.requestline, "headers": headers, "body": body.decode()}).encode()
-        self.send_response(200)
-        if self.path == "/until-close":
-            self.close_connection = True
-        elif self.path == "/chunked":
-            self.send_header("Transfer-Encoding", "chunked")
-            echo = (
-                b"5\r\n"
-                + echo[:5]
-                + b"\r\n"
-                + f"{len(echo) - 5:x}\r\n".encode()
-                + echo[5:]
-                + b"\r\n0\r\n\r\n"
-            )
-        else:
-            self.send_header("Content-Length", str(len(echo)))
-        self.end_headers()
-        if self.command != "HEAD":
-            self.wfile.write(echo)
-
-    def _chunks(self) -> bytes:
-        body = b""
-        while size := int(self.rfile.readline(), 16):
-            body += self.rfile.read(size)
-            self.rfile.readline()
-        self.rfile.readline()
-        return body
-
-    do_GET = do_PUT = do_HEAD = do_POST = _answer  # noqa: N815 - http.server's names
-
-    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - http.server's name
-        """Nobody reads it."""
-
-
-class EchoServer(ThreadingHTTPServer):
-    request_queue_size = (
-        64  # With the default of 5, a burst of connections waits a second for its second chance.
-    )
-
-
 @pytest.fixture(scope="module")
 def echo_url() -> Iterator[str]:
-    with EchoServer(("127.0.0.1", 0), Echo) as server:
-        Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
+    with echo_server() as url:
+        yield url
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import time
 import urllib.error
 import urllib.request
 from collections import Counter
@@ -14,7 +15,7 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
-from .clients import sealed_client
+from .clients import _session, sealed_client
 from .seaweed import SeaweedServer
 
 pytestmark = pytest.mark.skipif(bool(SeaweedServer.available()), reason=SeaweedServer.available())
@@ -109,6 +110,7 @@ def test_clients_ignore_the_settings_of_the_machine(
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:1")
     monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:1")
 
+    _session.cache_clear()
     assert server.client().head_bucket(Bucket="team")["ResponseMetadata"]["HTTPStatusCode"] == 200
 
 
@@ -118,7 +120,9 @@ def test_the_server_is_ready_when_the_block_begins_and_gone_when_it_ends(tmp_pat
             urllib.request.urlopen(server.endpoint_url)
         bucket = server.create_bucket("fresh")
         server.client().put_object(Bucket=bucket, Key="k", Body=b"the very first write")
+        begin = time.monotonic()
 
+    assert time.monotonic() - begin < 5
     port = int(server.endpoint_url.rpartition(":")[2])
     with pytest.raises(ConnectionRefusedError):
         socket.create_connection(("127.0.0.1", port), timeout=1)
