@@ -109,20 +109,20 @@ def load(path: Path, overrides: Mapping[str, str]) -> Config:
     """
     cfg = get_cfg_defaults()
     defaults = dict(_leaves(cfg))
-    problems = []
+    wrong = []
     given = [(path.name, key, value) for key, value in _leaves(_document(path))]
     given += [("hyperparameter", key, _parsed(text, defaults.get(key))) for key, text in overrides.items()]
     for where, key, value in given:
         if key not in defaults:
-            problems.append(f"{where}: {key}: {_unknown(key, defaults)}")
+            wrong.append(f"{where}: {key}: {_unknown(key, defaults)}")
             continue
         try:
             cfg.merge_from_list([key, _coerced(value, defaults[key])])
         except (ValueError, OverflowError):
-            problems.append(f"{where}: {key}: expected {_TYPE_NAMES[type(defaults[key])]}, got {value!r}")
-    problems += _out_of_range(dict(_leaves(cfg)))
-    if problems:
-        raise ConfigError("\n".join([f"{len(problems)} problem(s) in the training config", *problems]))
+            wrong.append(f"{where}: {key}: expected {_TYPE_NAMES[type(defaults[key])]}, got {value!r}")
+    wrong += problems(cfg)
+    if wrong:
+        raise ConfigError("\n".join([f"{len(wrong)} problem(s) in the training config", *wrong]))
     cfg.freeze()
     return cfg
 
@@ -176,7 +176,9 @@ def _unknown(key: str, defaults: Mapping[str, object]) -> str:
     return f"unknown key (did you mean {near[0]}?)" if near else "unknown key"
 
 
-def _out_of_range(values: Mapping[str, Any]) -> Iterator[str]:
+def problems(cfg: Mapping[str, Any]) -> Iterator[str]:
+    """What is wrong with the values of a complete config, as texts `KEY: what`. The launcher asks this, too."""
+    values = dict(_leaves(cfg))
     if values["VERSION"] != _C.VERSION:
         yield f"VERSION: expected {_C.VERSION}, got {values['VERSION']}"
     for key, least in _AT_LEAST.items():

@@ -13,6 +13,7 @@ from enum import Enum
 from typing import Any, TypeVar
 
 from sagemaker_launcher.clock import utc
+from sagemaker_launcher.documents import read_document
 from sagemaker_launcher.errors import ConflictError, IntegrityError, NotFoundError
 from sagemaker_launcher.interrupts import pause_point
 from sagemaker_launcher.manifest import (
@@ -309,8 +310,8 @@ def _names(storage: Storage, folder: S3Uri) -> set[str]:
 def _result(storage: Storage, folder: S3Uri) -> JobResult:
     uri = folder / RESULT
     try:
-        return JobResult.from_json(mapping_from(storage.read(uri, _FILE_MAX), str(uri)))
-    except (KeyError, TypeError) as error:
+        return read_document(JobResult, mapping_from(storage.read(uri, _FILE_MAX), str(uri)))
+    except TypeError as error:
         raise IntegrityError(f"{uri} is not what this tool writes: {error}", code="unreadable") from error
 
 

@@ -94,6 +94,14 @@ class Merged:
     problems: list[Problem] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
 
+    def place(self, key: str) -> str:
+        """Where a dotted key was given; the nearest section above it when it was not, and at last the file."""
+        while key:
+            if key in self.places:
+                return self.places[key]
+            key = key.rpartition(".")[0]
+        return self.name
+
 
 def merge(
     schema: Schema, document: strict_yaml.Mapping, name: str, overrides: tuple[Override, ...] = ()

@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
-import importlib.util
 import re
-import sys
-import traceback
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from sagemaker_launcher import defaults, request_model, rules, strict_yaml
-from sagemaker_launcher.coercion import Anything, ListOf, Merged, Open, Override, Schema, Section, merge
+from sagemaker_launcher.coercion import ListOf, Merged, Open, Override, Schema, Section, merge
 from sagemaker_launcher.errors import ConfigError, Problem
 from sagemaker_launcher.job import CONFIG_SHA256_VARIABLE, TRAINING_CONFIG_FILE, Job, build_job
 from sagemaker_launcher.naming import JOB_NAME_MAX, S3Uri
 from sagemaker_launcher.request import config_key, create_training_job_request
+from sagemaker_launcher.training_schema import load_training_schema, schema_of_document
 
-_SCHEMA_FILE = "config.py"
 _CHANNEL_KEY_SUFFIX = "_CHANNEL"
 _PLACE = re.compile(r"(.+):(\d+):(\d+)", re.DOTALL)
 
@@ -105,15 +101,14 @@ def load(
     source = _source(path.parent, merged, problems)
     training_path = path.parent / values["TRAINING_CONFIG"]
     training_document = _read(training_path, problems)
-    schema = _training_schema(source.folder, problems)
+    own = load_training_schema(source.folder, problems)
     if training_document is None:
         # Unknown values are no reason to be silent about overrides, but without the file they cannot be judged.
         raise ConfigError(_in_order([*problems, *_job_problems(merged, allow_unknown_instance_type)]))
     train = tuple(override for override in overrides if override.option == "--train")
-    training = merge(
-        schema or _schema_of_document(training_document), training_document, str(training_path), train
-    )
-    problems += training.problems
+    schema = own.schema if own else schema_of_document(training_document)
+    training = merge(schema, training_document, str(training_path), train)
+    problems += training.problems or (own.problems(training) if own else [])
     problems += _job_problems(merged, allow_unknown_instance_type)
     problems += _disagreements(values, training)
     if problems:
@@ -164,7 +159,7 @@ def load_archived(
     settings = tuple(override for override in overrides if override.option == "--set")
     train = tuple(override for override in overrides if override.option == "--train")
     merged = merge(sagemaker_schema(), document, sagemaker.uri, settings)
-    merged_training = merge(_schema_of_document(training_document), training_document, training.uri, train)
+    merged_training = merge(schema_of_document(training_document), training_document, training.uri, train)
     problems = [
         *merged.problems,
         *_own_problems(merged),
@@ -259,14 +254,14 @@ def _own_problems(merged: Merged) -> Iterator[Problem]:
     """What is wrong with a SageMaker config as a file of this tool, rather than with the job that it describes."""
     version = merged.values["VERSION"]
     if version != 1:
-        yield Problem(_place(merged, "VERSION"), f"version {version} is unknown", "VERSION", expected="1")
+        yield Problem(merged.place("VERSION"), f"version {version} is unknown", "VERSION", expected="1")
     key = f"ESTIMATOR.ENVIRONMENT.{CONFIG_SHA256_VARIABLE}"
     if CONFIG_SHA256_VARIABLE in merged.values["ESTIMATOR"]["ENVIRONMENT"]:
-        yield Problem(_place(merged, key), "is set by this tool for every job; remove it", key)
+        yield Problem(merged.place(key), "is set by this tool for every job; remove it", key)
     entry_point = Path(merged.values["SOURCE"]["ENTRY_POINT"])
     if entry_point.is_absolute() or ".." in entry_point.parts:
         key = "SOURCE.ENTRY_POINT"
-        yield Problem(_place(merged, key), "has to be a file below SOURCE.DIR", key, str(entry_point))
+        yield Problem(merged.place(key), "has to be a file below SOURCE.DIR", key, str(entry_point))
 
 
 def _source(base: Path, merged: Merged, problems: list[Problem]) -> Source:
@@ -278,7 +273,7 @@ def _source(base: Path, merged: Merged, problems: list[Problem]) -> Source:
     if not _exists(folder, Path.is_dir):
         problems.append(
             Problem(
-                _place(merged, "SOURCE.DIR"),
+                merged.place("SOURCE.DIR"),
                 f"no such folder: {folder}",
                 "SOURCE.DIR",
                 expected='the folder with the training code, or "" when it is only in the image',
@@ -287,7 +282,7 @@ def _source(base: Path, merged: Merged, problems: list[Problem]) -> Source:
         return Source(None, entry_point)
     folder = folder.resolve()
     if not _exists(folder / entry_point, Path.is_file):
-        place = _place(merged, "SOURCE.ENTRY_POINT")
+        place = merged.place("SOURCE.ENTRY_POINT")
         problems.append(Problem(place, f"no such file in {folder}", "SOURCE.ENTRY_POINT", entry_point))
     return Source(folder, entry_point)
 
@@ -297,67 +292,6 @@ def _exists(path: Path, kind: Callable[[Path], bool]) -> bool:
         return kind(path)
     except (OSError, ValueError):  # too long for a file name, or with a NUL in it
         return False
-
-
-def _training_schema(folder: Path | None, problems: list[Problem]) -> Schema | None:
-    """The training config's schema: the defaults that `config.py` beside the training code holds."""
-    if folder is None or not (folder / _SCHEMA_FILE).is_file():
-        return None
-    path = folder / _SCHEMA_FILE
-    try:
-        tree = _load_defaults(path)
-    except (Exception, SystemExit) as error:  # noqa: BLE001 - the user's own code can fail in any way, and none of them is our bug
-        frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
-        line = error.lineno if isinstance(error, SyntaxError) else frames[-1].lineno if frames else None
-        where = f"{path}:{line}" if line else str(path)
-        problems.append(Problem(where, f"cannot be loaded: {type(error).__name__}: {error}"))
-        return None
-    return Schema(_schema_of_defaults(tree))
-
-
-def _load_defaults(path: Path) -> Mapping[str, Any]:
-    spec = importlib.util.spec_from_file_location("_training_config_schema", path)
-    if spec is None or spec.loader is None:
-        raise ImportError(path)
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # dataclasses look their module up there
-    # It is the user's source folder, and nothing may appear in it.
-    unwanted, sys.dont_write_bytecode = sys.dont_write_bytecode, True
-    try:
-        # What it prints is no answer of this program's.
-        with contextlib.redirect_stdout(sys.stderr):
-            spec.loader.exec_module(module)
-            tree = module.get_cfg_defaults()
-    finally:
-        sys.dont_write_bytecode = unwanted
-    if not isinstance(tree, Mapping):
-        raise TypeError(f"get_cfg_defaults() gave a {type(tree).__name__}, not a YACS node")
-    strict_yaml.dump(tree)  # raises for defaults that could not be archived, such as infinity
-    return tree
-
-
-def _schema_of_defaults(node: Mapping[str, Any]) -> Section:
-    return Section({key: _schema_of_default(value) for key, value in node.items()})
-
-
-def _schema_of_default(value: Any) -> object:  # noqa: ANN401 - a YACS value
-    if isinstance(value, Mapping):
-        if getattr(value, "is_new_allowed", bool)():
-            return Open(Anything(), dict(value))
-        return _schema_of_defaults(value)
-    if isinstance(value, (list, tuple)):
-        kinds = {type(item) for item in value}
-        scalar = len(kinds) == 1 and kinds <= {str, int, float, bool}
-        return ListOf(value[0] if scalar else Anything(), tuple(value))
-    return Anything() if value is None else value
-
-
-def _schema_of_document(document: strict_yaml.Mapping) -> Schema:
-    """A schema in which a document's own values are the defaults, for a config that has no other."""
-    values = strict_yaml.plain(document)
-    if not isinstance(values, dict):
-        raise TypeError(values)
-    return Schema(_schema_of_defaults(values))
 
 
 def _job_problems(merged: Merged, allow_unknown_instance_type: bool) -> list[Problem]:
@@ -371,7 +305,7 @@ def _job_problems(merged: Merged, allow_unknown_instance_type: bool) -> list[Pro
     job = build_job(values, name=name, config_uri=uri, config_sha256="0" * 64)
     violations = (*archive, *rules.violations(job))
     found = [
-        Problem(_place(merged, rule.key), rule.message, rule.key, suggestion=rule.suggestion)
+        Problem(merged.place(rule.key), rule.message, rule.key, suggestion=rule.suggestion)
         for rule in violations
     ]
     known = {problem.key for problem in (*merged.problems, *found)}
@@ -379,21 +313,12 @@ def _job_problems(merged: Merged, allow_unknown_instance_type: bool) -> list[Pro
     for problem in request_model.problems(request, allow_unknown_instance_type=allow_unknown_instance_type):
         key = config_key(problem.path, request)
         if key not in known:
-            place = _place(merged, key)
+            place = merged.place(key)
             found.append(
                 Problem(place, problem.message, key, problem.value, problem.expected, problem.suggestion)
             )
     bad = {problem.key for problem in merged.problems}
     return [problem for problem in found if problem.key not in bad]
-
-
-def _place(merged: Merged, key: str) -> str:
-    """Where a key was given; the nearest section above it when it was not, and at last the file."""
-    while key:
-        if key in merged.places:
-            return merged.places[key]
-        key = key.rpartition(".")[0]
-    return merged.name
 
 
 def _in_order(problems: list[Problem]) -> list[Problem]:
@@ -415,9 +340,7 @@ def _disagreements(values: Mapping[str, Any], training: Merged) -> list[Problem]
         if key.endswith(_CHANNEL_KEY_SUFFIX) and isinstance(value, str) and value not in values["CHANNELS"]:
             channels = f"one of CHANNELS: {', '.join(values['CHANNELS']) or 'none'}"
             found.append(
-                Problem(
-                    _place(training, key), "the SageMaker config has no such channel", key, value, channels
-                )
+                Problem(training.place(key), "the SageMaker config has no such channel", key, value, channels)
             )
     return found
 

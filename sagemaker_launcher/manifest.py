@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
+from sagemaker_launcher.documents import read_document
 from sagemaker_launcher.errors import IntegrityError
 
 SCHEMA = 1
+_Document = TypeVar("_Document")
 
 
 @dataclass(frozen=True)
@@ -132,39 +134,17 @@ def to_bytes(document: object) -> bytes:
 
 def manifest_from(data: bytes, name: str) -> Manifest:
     """Reads a manifest. Raises IntegrityError when it is none, or of a format that this version does not know."""
-    values = mapping_from(data, name)
-    try:
-        git, source = values.get("git"), values.get("source")
-        return Manifest(
-            **{
-                **values,
-                "author": Author(**values["author"]),
-                "command": tuple(values["command"]),
-                "files": {file: FileSeal(**seal) for file, seal in values["files"].items()},
-                "git": GitState(**git) if git else None,
-                "source": SourceState(**source) if source else None,
-                "allowed_secrets": tuple(values["allowed_secrets"]),
-            }
-        )
-    except (AttributeError, KeyError, TypeError) as error:
-        raise _unreadable(name, error) from error
+    return _document_from(Manifest, data, name)
 
 
 def intent_from(data: bytes, name: str) -> Intent:
     """Reads an intent. Raises IntegrityError."""
-    values = mapping_from(data, name)
-    try:
-        return Intent(**{**values, "author": Author(**values["author"])})
-    except (KeyError, TypeError) as error:
-        raise _unreadable(name, error) from error
+    return _document_from(Intent, data, name)
 
 
 def launch_from(data: bytes, name: str) -> Launch:
     """Reads a launch. Raises IntegrityError."""
-    try:
-        return Launch(**mapping_from(data, name))
-    except TypeError as error:
-        raise _unreadable(name, error) from error
+    return _document_from(Launch, data, name)
 
 
 def mapping_from(data: bytes, name: str) -> dict[str, Any]:
@@ -180,6 +160,13 @@ def mapping_from(data: bytes, name: str) -> dict[str, Any]:
             f"{name} has format {values['schema']}, and this version reads {SCHEMA}", hint="upgrade this tool"
         )
     return values
+
+
+def _document_from(kind: type[_Document], data: bytes, name: str) -> _Document:
+    try:
+        return read_document(kind, mapping_from(data, name))
+    except TypeError as error:
+        raise _unreadable(name, error) from error
 
 
 def _unreadable(name: str, error: Exception) -> IntegrityError:

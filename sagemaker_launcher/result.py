@@ -65,9 +65,3 @@ class JobResult:
     def to_json(self) -> dict[str, Any]:
         """Plain data for result.json and `--json`."""
         return asdict(self)
-
-    @classmethod
-    def from_json(cls, document: Mapping[str, Any]) -> JobResult:
-        """The inverse of `to_json`. Raises KeyError or TypeError for anything else."""
-        transitions = tuple(Transition(**transition) for transition in document["transitions"])
-        return cls(**{**document, "transitions": transitions})

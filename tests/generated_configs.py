@@ -141,7 +141,7 @@ def _machines(draw: st.DrawFn, land: _Land) -> Settings:
         arn = f"arn:{land.partition}:sagemaker:{land.region}:{_ACCOUNT}:training-plan/"
         machines["TRAINING_PLAN"] = arn + draw(_names)
     if draw(st.booleans()):
-        server = {"ULTRA_SERVER_ID": draw(_text(0, 14)), "INSTANCE_COUNT": draw(st.integers(0, 9))}
+        server: Settings = {"ULTRA_SERVER_ID": draw(_text(0, 14)), "INSTANCE_COUNT": draw(st.integers(0, 9))}
         machines["INSTANCE_PLACEMENT_CONFIG"] = {
             "ENABLE_MULTIPLE_JOBS": draw(st.booleans()),
             "PLACEMENT_SPECIFICATIONS": [server] * draw(st.integers(0, 2)),

@@ -105,7 +105,7 @@ def test_the_mistake_that_is_shown_is_reported_so(sandbox: Sandbox) -> None:
     check_shown(block, done)
 
 
-def test_the_overrides_that_are_shown_are_valid_but_for_the_checkpoints_of_spot(sandbox: Sandbox) -> None:
+def test_the_overrides_that_are_shown_are_valid(sandbox: Sandbox) -> None:
     [block] = commands("The two configs")
     done = sandbox.run(f"source .venv/bin/activate; {block.code}")
     assert done.code == 0, done.err

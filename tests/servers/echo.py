@@ -36,14 +36,7 @@ class _Echo(BaseHTTPRequestHandler):
             self.close_connection = True
         elif self.path == "/chunked":
             self.send_header("Transfer-Encoding", "chunked")
-            echo = (
-                b"5\r\n"
-                + echo[:5]
-                + b"\r\n"
-                + f"{len(echo) - 5:x}\r\n".encode()
-                + echo[5:]
-                + b"\r\n0\r\n\r\n"
-            )
+            echo = b"5\r\n%b\r\n%x\r\n%b\r\n0\r\n\r\n" % (echo[:5], len(echo) - 5, echo[5:])
         else:
             self.send_header("Content-Length", str(len(echo)))
         self.end_headers()
@@ -65,6 +58,5 @@ class _Echo(BaseHTTPRequestHandler):
 
 
 class _EchoServer(ThreadingHTTPServer):
-    request_queue_size = (
-        64  # With the default of 5, a burst of connections waits a second for its second chance.
-    )
+    # With the default of 5, a burst of connections waits a second for its second chance.
+    request_queue_size = 64

@@ -202,8 +202,7 @@ class RecordingProxy:
             response, status, body = await read_response(reader, request.method)
         finally:
             writer.close()
-        _, _, reason = response.start.split(" ", 2)
-        return Answer(status, response.forwarded(f"HTTP/1.1 {status} {reason}"), body)
+        return Answer(status, response.forwarded("HTTP/1.1" + response.start[len("HTTP/1.x") :]), body)
 
 
 def _is_loopback(host: str) -> bool:

@@ -1,0 +1,132 @@
+"""The training config's schema: the defaults, and the rules if there are any, in `config.py` beside the training code."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import sys
+import traceback
+from collections.abc import Callable, Iterator, Mapping, MutableMapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from sagemaker_launcher import strict_yaml
+from sagemaker_launcher.coercion import Anything, ListOf, Merged, Open, Schema, Section
+from sagemaker_launcher.errors import Problem
+
+SCHEMA_FILE = "config.py"
+_RULES = "problems"
+
+
+@dataclass(frozen=True)
+class TrainingSchema:
+    """What the training code's own `config.py` says.
+
+    Attributes:
+        schema: The defaults that its `get_cfg_defaults()` gives.
+        path: The file.
+        module: The file, loaded.
+    """
+
+    schema: Schema
+    path: Path
+    module: ModuleType
+
+    def problems(self, training: Merged) -> list[Problem]:
+        """What the file's own `problems(cfg)`, if it has one, says of the merged config: texts such as `KEY: what`."""
+        rules: Callable[[Any], Iterator[str]] | None = getattr(self.module, _RULES, None)
+        if rules is None:
+            return []
+        found: list[Problem] = []
+        with _users_code(self.path, found):
+            for text in rules(_filled(self.module.get_cfg_defaults(), training.values)):
+                key, _, message = str(text).partition(": ")
+                found.append(Problem(training.place(key), message or str(text), key if message else ""))
+        return found
+
+
+def load_training_schema(folder: Path | None, problems: list[Problem]) -> TrainingSchema | None:
+    """Loads the schema of the training code in a folder.
+
+    Args:
+        folder: The training code; None when there is none on this machine.
+        problems: Gets what is wrong with the file.
+
+    Returns:
+        None without such a file, or when it cannot be loaded.
+    """
+    if folder is None or not (folder / SCHEMA_FILE).is_file():
+        return None
+    path = folder / SCHEMA_FILE
+    with _users_code(path, problems):
+        module = _load(path)
+        tree = module.get_cfg_defaults()
+        if not isinstance(tree, Mapping):
+            raise TypeError(f"get_cfg_defaults() gave a {type(tree).__name__}, not a YACS node")
+        strict_yaml.dump(tree)  # raises for defaults that could not be archived, such as infinity
+        return TrainingSchema(Schema(_schema_of_defaults(tree)), path, module)
+    return None
+
+
+def schema_of_document(document: strict_yaml.Mapping) -> Schema:
+    """A schema in which a document's own values are the defaults, for a config that has no other."""
+    values = strict_yaml.plain(document)
+    if not isinstance(values, dict):
+        raise TypeError(values)
+    return Schema(_schema_of_defaults(values))
+
+
+@contextlib.contextmanager
+def _users_code(path: Path, problems: list[Problem]) -> Iterator[None]:
+    """Turns whatever the user's own code raises into a problem of its file; what it prints goes to stderr."""
+    try:
+        with contextlib.redirect_stdout(sys.stderr):
+            yield
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - that code can fail in any way, and none of them is our bug
+        frames = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename == str(path)]
+        line = error.lineno if isinstance(error, SyntaxError) else frames[-1].lineno if frames else None
+        where = f"{path}:{line}" if line else str(path)
+        problems.append(Problem(where, f"cannot be loaded: {type(error).__name__}: {error}"))
+
+
+def _load(path: Path) -> ModuleType:
+    spec = importlib.util.spec_from_file_location("_training_config_schema", path)
+    if spec is None or spec.loader is None:
+        raise ImportError(path)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # dataclasses look their module up there
+    # It is the user's source folder, and nothing may appear in it.
+    unwanted, sys.dont_write_bytecode = sys.dont_write_bytecode, True
+    try:
+        spec.loader.exec_module(module)
+    finally:
+        sys.dont_write_bytecode = unwanted
+    return module
+
+
+def _filled(node: MutableMapping[str, Any], values: Mapping[str, Any]) -> MutableMapping[str, Any]:
+    """A tree of defaults with values put into it; sections stay the nodes that they are."""
+    for key, value in values.items():
+        if isinstance(value, Mapping) and isinstance(node.get(key), MutableMapping):
+            _filled(node[key], value)
+        else:
+            node[key] = value
+    return node
+
+
+def _schema_of_defaults(node: Mapping[str, Any]) -> Section:
+    return Section({key: _schema_of_default(value) for key, value in node.items()})
+
+
+def _schema_of_default(value: Any) -> object:  # noqa: ANN401 - a YACS value
+    if isinstance(value, Mapping):
+        if getattr(value, "is_new_allowed", bool)():
+            return Open(Anything(), dict(value))
+        return _schema_of_defaults(value)
+    if isinstance(value, (list, tuple)):
+        kinds = {type(item) for item in value}
+        scalar = len(kinds) == 1 and kinds <= {str, int, float, bool}
+        return ListOf(value[0] if scalar else Anything(), tuple(value))
+    return Anything() if value is None else value

@@ -1,0 +1,146 @@
+"""The section of README.md on AWS, step by step, and its list of what a launch does there."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.commands import ROOT, CommandLine
+from tests.project import Project
+from tests.sandbox import Sandbox, blocks
+from tests.servers.aws import AwsServer
+from tests.servers.seaweed import SeaweedServer
+from tests.test_docs import JOB_NAME, README, rows
+
+ACCOUNT = "123456789012"
+BUCKET = "readers-bucket"
+IMAGE = f"{ACCOUNT}.dkr.ecr.us-east-1.amazonaws.com/sagemaker-digits@sha256:{'a' * 64}"
+# docker as far as build_and_push.sh needs it here; tests/test_build_and_push.py looks at that script closely.
+DOCKER = f"""#!/bin/sh
+case "$*" in *login*) cat > /dev/null ;; image\\ inspect*) echo {IMAGE} ;; esac
+"""
+AWS = f"""#!/bin/sh
+exec '{sys.executable}' '{ROOT}/tests/aws_command.py' "$@"
+"""
+NAMES, ROLE, DATA, IMAGES, LAUNCH, WATCH, AGAIN = range(7)
+
+
+@pytest.fixture
+def steps() -> list[str]:
+    """The commands of each step that has some."""
+    found = [
+        block.code
+        for block in blocks(README)
+        if block.heading == "If you have an AWS account" and block.language == "sh"
+    ]
+    assert len(found) == AGAIN + 1
+    return [step.replace("BUCKET=team", f"BUCKET={BUCKET}") for step in found]
+
+
+@pytest.fixture
+def reader(tmp_path: Path) -> Sandbox:
+    """Somebody with the AWS CLI and Docker, who has edited the config as step 6 says."""
+    sandbox = Sandbox.create(tmp_path / "reader")
+    programs = sandbox.folder / "programs"
+    programs.mkdir()
+    for name, text in (("aws", AWS), ("docker", DOCKER)):
+        (programs / name).write_text(text)
+        (programs / name).chmod(0o755)
+    config = sandbox.folder / "configs" / "sagemaker_config.yaml"
+    text = config.read_text().replace("s3://team/", f"s3://{BUCKET}/")
+    config.write_text(re.sub(r"IMAGE_URI: .*", f"IMAGE_URI: {IMAGE}", text))
+    return sandbox
+
+
+def run(reader: Sandbox, environment: dict[str, str], *steps: str) -> str:
+    """Runs steps in one shell; gives what was printed."""
+    variables = {name: value for name, value in environment.items() if name.startswith("AWS_")}
+    script = "\n".join(["source .venv/bin/activate", *steps])
+    done = reader.run(script, programs=reader.folder / "programs", **variables)
+    assert done.code == 0, done.err
+    return done.out
+
+
+def test_the_steps_lead_to_a_job_that_a_teammate_runs_again(
+    reader: Sandbox, steps: list[str], aws_environment: dict[str, str], aws: AwsServer, s3: SeaweedServer
+) -> None:
+    out = run(reader, aws_environment, *steps[: LAUNCH + 1])
+    assert f"{IMAGE}\n" in out
+    iam = aws.client("iam")
+    policy = iam.get_role_policy(RoleName="SageMakerExecutionRole", PolicyName="training")["PolicyDocument"]
+    assert f"arn:aws:ecr:us-east-1:{ACCOUNT}:repository/sagemaker-digits" in json.dumps(policy)
+    assert s3.client().get_bucket_versioning(Bucket=BUCKET)["Status"] == "Enabled"
+    data = s3.client().list_objects_v2(Bucket=BUCKET, Prefix="data/digits/")["Contents"]
+    assert [item["Key"] for item in data] == [
+        "data/digits/train/digits.csv",
+        "data/digits/validation/digits.csv",
+    ]
+    [first] = set(re.findall(rf"^job +({JOB_NAME.pattern})$", out, re.MULTILINE))
+
+    aws.auto_complete = None
+    detached = run(reader, aws_environment, f"{steps[LAUNCH].splitlines()[-1]} --detach")
+    running = JOB_NAME.search(detached)
+    assert running
+    run(reader, aws_environment, steps[NAMES], f"JOB={running[0]}", steps[WATCH])
+    assert aws.client("sagemaker").describe_training_job(TrainingJobName=running[0])["TrainingJobStatus"] in {
+        "Stopping",
+        "Stopped",
+    }
+
+    aws.auto_complete = 0.5
+    (reader.folder / "configs").rename(reader.folder / "not the teammate's")
+    again = run(reader, aws_environment, steps[NAMES], f"JOB={first}", steps[AGAIN])
+    jobs = re.findall(rf"^job +({JOB_NAME.pattern})$", again, re.MULTILINE)
+    assert jobs[0] == first
+    assert len(set(jobs)) == 3
+    changed = aws.created(jobs[2])
+    assert changed["ResourceConfig"]["InstanceType"] == "ml.m5.xlarge"
+
+
+def test_a_launch_makes_the_calls_that_are_listed_and_no_others(
+    aws_cli: CommandLine, project: Project, aws: AwsServer
+) -> None:
+    # moto takes the part of S3 here, since it tells what it received.
+    aws.client("s3", region="us-east-1").create_bucket(Bucket="team")
+    before = len(aws.requests)
+    done = aws_cli("launch", project.config, env={"AWS_ENDPOINT_URL_S3": aws.endpoint_url})
+    assert done.code == 0, done.err
+    made: list[str] = []
+    for request in aws.requests[before:]:
+        if request.service != "s3":
+            made.append(f"{request.service}:{request.operation}")
+        else:
+            assert request.method == "PUT"
+            key = re.sub(r"/team/experiments/team/tiny/[^/]+/", "<experiment>/", request.path)
+            key = re.sub(
+                r"/team/experiments/_index/\d{10}-.+\.json",
+                "<S3.CONFIGS>/_index/<number>-<job name>.json",
+                key,
+            )
+            made.append(f"s3:PutObject {key}")
+    watching = [call for call in made if call.startswith(("logs:", "sagemaker:Describe"))]
+    made = [call for call in made if call not in watching]
+    listed = [(row[0], re.findall(r"`([^`]+)`", row[1])) for row in rows("calls")]
+    assert set(watching) <= set(next(calls for number, calls in listed if number == "8"))
+    together = [f"s3:PutObject {calls[1]}" for number, calls in listed if number == "4"]
+    expected = [" ".join(calls) for number, calls in listed if number not in {"4", "8"}]
+    assert sorted(made[3 : 3 + len(together)]) == sorted(together)
+    assert [*made[:3], *made[3 + len(together) :]] == expected
+
+
+def test_the_policy_for_people_allows_every_call_that_is_listed() -> None:
+    [policy] = [json.loads(block.code) for block in blocks(README) if block.language == "json"]
+    allowed = {
+        action
+        for statement in policy["Statement"]
+        for action in (
+            statement["Action"] if isinstance(statement["Action"], list) else [statement["Action"]]
+        )
+    }
+    called = {call for row in rows("calls") for call in re.findall(r"`(\w+:\w+)`", row[1])}
+    # Anybody may ask who they are.
+    assert called - {"sts:GetCallerIdentity"} <= allowed
