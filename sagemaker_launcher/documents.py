@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from functools import cache
 from types import NoneType, UnionType
 from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
@@ -25,7 +24,7 @@ def read_document(kind: type[_Document], values: object, where: str = "") -> _Do
     if not isinstance(values, Mapping):
         raise TypeError(f"{where or 'the document'} is no mapping")
     prefix = f"{where}." if where else ""
-    types = _types(kind)
+    types = get_type_hints(kind)
     for name in values:
         if name not in types:
             raise TypeError(f"{prefix}{name} is unknown")
@@ -38,11 +37,6 @@ def read_document(kind: type[_Document], values: object, where: str = "") -> _Do
     return kind(**{name: _value(types[name], value, prefix + name) for name, value in values.items()})
 
 
-@cache
-def _types(kind: type) -> dict[str, Any]:
-    return get_type_hints(kind)
-
-
 def _value(kind: Any, value: object, where: str) -> object:  # noqa: ANN401 - a type annotation
     origin, arguments = get_origin(kind), get_args(kind)
     if origin in {Union, UnionType}:
@@ -52,7 +46,7 @@ def _value(kind: Any, value: object, where: str) -> object:  # noqa: ANN401 - a 
         return tuple(_value(arguments[0], item, f"{where}[{index}]") for index, item in enumerate(value))
     if origin is Mapping and isinstance(value, dict):
         return {key: _value(arguments[1], item, f"{where}.{key}") for key, item in value.items()}
-    if dataclasses.is_dataclass(kind):
+    if isinstance(kind, type) and dataclasses.is_dataclass(kind):
         return read_document(kind, value, where)
     if kind is float and type(value) is int and abs(value) < 2**1023:
         return float(value)

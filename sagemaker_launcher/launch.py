@@ -300,10 +300,10 @@ def _documents(plan: Plan, surroundings: Surroundings) -> tuple[Manifest, dict[s
     }
     allowed: tuple[str, ...] = ()
     if checkout and checkout.patch:
-        scan = secret_scan.scan_patch(checkout.patch, PATCH)
+        scan = secret_scan.scan_patch(checkout.patch.decode("utf-8", "replace"), PATCH)
         secret_scan.refuse([scan])
         allowed = tuple(str(finding) for finding in scan.allowed)
-        files[PATCH] = checkout.patch.encode()
+        files[PATCH] = checkout.patch
     return _manifest(plan, checkout, files, surroundings.identity(), allowed), files
 
 

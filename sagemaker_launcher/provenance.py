@@ -18,7 +18,12 @@ from sagemaker_launcher import __version__
 from sagemaker_launcher.archive import PATCH_MAX
 from sagemaker_launcher.manifest import Author, GitState, SourceState
 
-_USER_INFO = re.compile(r"(?<=://)[^/@]*@")
+_USER_INFO = re.compile(r"(?<=://)[^/]*@")
+# A patch that `git apply` takes, whatever the user's settings are; without the content of binary files, which cannot be
+# searched for secrets.
+_APPLICABLE = (
+    "--unified=3", "--no-color", "--no-ext-diff", "--no-textconv", "--no-relative", "--src-prefix=a/", "--dst-prefix=b/"
+)  # fmt: skip
 _NOT_SOURCE = {
     ".git",
     ".venv",
@@ -36,7 +41,7 @@ class Checkout:
 
     root: Path
     state: GitState
-    patch: str
+    patch: bytes
 
 
 def author(arn: str = "") -> Author:
@@ -72,10 +77,17 @@ class CheckoutReader:
         self._processes = {
             name: self._start(*arguments)
             for name, arguments in {
-                "status": ("--no-optional-locks", "status", "--porcelain=v2", "--branch", "-z"),
+                "status": (
+                    "--no-optional-locks",
+                    "status",
+                    "--porcelain=v2",
+                    "--branch",
+                    "--untracked-files=all",
+                    "-z",
+                ),
                 "root": ("rev-parse", "--show-toplevel"),
                 "remote": ("config", "--get", "remote.origin.url"),
-                "diff": ("--no-optional-locks", "diff", "HEAD", "--no-color", "--no-ext-diff"),
+                "diff": ("--no-optional-locks", "diff", "HEAD", *_APPLICABLE),
             }.items()
             if self._git
         }
@@ -99,14 +111,16 @@ class CheckoutReader:
         answers = {name: process.communicate()[0] for name, process in self._processes.items()}
         if not answers or self._processes["status"].returncode:
             return None
-        state, patch = _state(answers["status"].decode("utf-8", "replace")), ""
-        if state.dirty:
-            patch = answers["diff"].decode("utf-8", "replace")
-        omitted = f"larger than {PATCH_MAX:,} bytes" if len(patch.encode()) > PATCH_MAX else ""
+        state = _state(answers["status"].decode("utf-8", "replace"))
+        patch, omitted = answers["diff"] if state.dirty else b"", ""
+        if state.dirty and not patch:
+            omitted = "git gave none"  # before the first commit there is nothing to compare with
+        if len(patch) > PATCH_MAX:
+            patch, omitted = b"", f"larger than {PATCH_MAX:,} bytes"
         remote = _USER_INFO.sub("", answers["remote"].decode("utf-8", "replace").strip())
         root = Path(answers["root"].decode("utf-8", "surrogateescape").strip())
         state = GitState(state.commit, state.branch, remote, state.dirty, state.untracked, omitted)
-        return Checkout(root, state, "" if omitted else patch)
+        return Checkout(root, state, patch)
 
 
 def _state(status: str) -> GitState:

@@ -157,8 +157,8 @@ def experiment_document(experiment: Experiment, again: str) -> dict[str, Any]:
         "experiment": str(experiment.folder),
         "state": experiment.state.value,
         "manifest": asdict(experiment.manifest),
-        "sagemaker_config": experiment.files[SAGEMAKER_CONFIG].decode(),
-        "training_config": experiment.files[TRAINING_CONFIG].decode(),
+        "sagemaker_config": _text(experiment, SAGEMAKER_CONFIG),
+        "training_config": _text(experiment, TRAINING_CONFIG),
         "request": experiment.request,
         "launch": asdict(experiment.launch) if experiment.launch else None,
         "result": experiment.result.to_json() if experiment.result else None,
@@ -171,7 +171,7 @@ def print_experiment(experiment: Experiment, again: str) -> None:
     manifest, out = experiment.manifest, console(sys.stdout)
     for name in (TRAINING_CONFIG, SAGEMAKER_CONFIG):
         out.print(Text(name, "bold"))
-        out.print(Text(safe(experiment.files[name].decode())), soft_wrap=True)
+        out.print(Text(safe(_text(experiment, name))), soft_wrap=True)
     rows = [
         ("experiment", str(experiment.folder)),
         ("job", manifest.job_name),
@@ -199,6 +199,11 @@ def print_experiment(experiment: Experiment, again: str) -> None:
     rows += [("note", f"declared harmless: {place}") for place in manifest.allowed_secrets]
     rows += _result_rows(experiment.result) if experiment.result else [("status", experiment.state.value)]
     _print_rows([*rows, ("run again", again)], experiment.result.status if experiment.result else "")
+
+
+def _text(experiment: Experiment, name: str) -> str:
+    """A file of an experiment, which need not be what this tool writes: its seal says only that it is unchanged."""
+    return experiment.files[name].decode("utf-8", "replace")
 
 
 def list_document(summaries: Iterable[Summary]) -> dict[str, Any]:

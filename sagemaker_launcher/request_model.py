@@ -32,6 +32,7 @@ _TYPES: dict[str, tuple[type, ...]] = {
 # The model's patterns are in Java's dialect, which has classes that Python's `re` lacks, and more ends of a line.
 _CLASSES = {r"\p{Alnum}": "a-zA-Z0-9", r"\p{L}": "a-zA-Z", r"\p{Z}": " ", r"\p{N}": "0-9"}
 _SAMPLES = {"L": "a", "Z": " ", "N": "0"}
+_INSTANCE_TYPE = re.compile(r"ml\.[a-z0-9-]+\.[a-z0-9]+")
 _LINE_END = re.compile("[\r\x85\u2028\u2029]")
 
 
@@ -68,7 +69,11 @@ def problems(
     return tuple(
         problem
         for problem in found
-        if not (allow_unknown_instance_type and problem.path.endswith("InstanceType") and problem.suggestion)
+        if not (
+            allow_unknown_instance_type
+            and problem.path.endswith("InstanceType")
+            and _INSTANCE_TYPE.fullmatch(problem.value)
+        )
     )
 
 
@@ -111,9 +116,11 @@ def _map(shape: dict[str, Any], value: dict[str, Any], path: str) -> Iterator[Re
 def _text(shape: dict[str, Any], value: str, path: str) -> Iterator[RequestProblem]:
     if "enum" in shape:
         if value not in shape["enum"]:
-            near = difflib.get_close_matches(value, shape["enum"], 1, 0.5)
+            near = difflib.get_close_matches(value, shape["enum"], 3, 0.5)
+            # What was only typed too short comes first: `m5.large` is as near to ml.r5.large as to ml.m5.large.
+            nearest = sorted(near, key=lambda known: value not in known)[:1]
             yield RequestProblem(
-                path, "the service knows no such value", value, _choices(shape["enum"]), *near
+                path, "the service knows no such value", value, _choices(shape["enum"]), *nearest
             )
         return
     yield from _size(shape, len(value), path, "characters")

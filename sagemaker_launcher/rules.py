@@ -118,7 +118,7 @@ def _image(job: Job) -> Iterator[Violation]:
     partition = service_model.partition_of(image.region)
     if partition and image.suffix != partition[1]:
         yield Violation(key, f"registries of {image.region} end in {partition[1]}, not in {image.suffix}")
-    if job.region and image.region != job.region:
+    if service_model.partition_of(job.region) and image.region != job.region:
         yield Violation(
             key, f"the image is in {image.region} and the job in {job.region}; copy it to the job's region"
         )

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import boto3
-import jmespath
 from botocore import xform_name
 
 # What the AWS CLI has besides AWS's model: commands with their options; and options that every command has.
@@ -78,11 +77,16 @@ def _call(service: str, command: str, given: dict[str, str]) -> dict[str, Any]:
         if text.startswith("file://"):
             text = Path(text.removeprefix("file://")).read_text("utf-8")
             json.loads(text)
-        structure = members[name].type_name == "structure"
-        parameters[name] = dict(part.split("=") for part in text.split(",")) if structure else text
+        parameters[name] = _shorthand(text) if members[name].type_name == "structure" else text
     answer: dict[str, Any] = getattr(client, command.replace("-", "_"))(**parameters)
     answer.pop("ResponseMetadata", None)
     return answer
+
+
+def _shorthand(text: str) -> dict[str, object]:
+    """Reads `Name=value,Name=value`."""
+    words: dict[str, object] = {"true": True, "false": False}
+    return {name: words.get(value, value) for name, value in (part.split("=") for part in text.split(","))}
 
 
 def _client(service: str, given: dict[str, str]) -> Any:  # noqa: ANN401 - boto3 is untyped
@@ -94,7 +98,7 @@ def _answer(text: str) -> None:
 
 
 def _shown(answer: dict[str, Any], given: dict[str, str]) -> str:
-    found = jmespath.search(given["--query"], answer) if "--query" in given else answer
+    found = answer[given["--query"]] if "--query" in given else answer
     return str(found) if given.get("--output") == "text" else json.dumps(found, default=str)
 
 

@@ -184,8 +184,10 @@ def _observers(draw: st.DrawFn, region: str, machines: Settings) -> Settings:
     types = [machine.get("INSTANCE_TYPE", "") for machine in (machines, *machines.get("INSTANCE_GROUPS", ()))]
     if draw(st.booleans()) and not any(kind.startswith("ml.trn") for kind in types):
         interval = draw(st.sampled_from([100, 200, 500, 1000, 5000, 60000]))
-        path = {"S3_OUTPUT_PATH": draw(_s3_uris()), "SYSTEM_MONITOR_INTERVAL_MILLIS": interval}
-        observers["PROFILER_CONFIG"] = path
+        observers["PROFILER_CONFIG"] = {
+            "S3_OUTPUT_PATH": draw(_s3_uris()),
+            "SYSTEM_MONITOR_INTERVAL_MILLIS": interval,
+        }
     return observers
 
 

@@ -1133,7 +1133,7 @@ def endless() -> dict[str, Any]:
         {"a": {1, 2}},
         {"a": b"x"},
         {"a": 1j},
-        {"a": object()},
+        {"a": print},
         {"a": Path("x")},
         {"a": Tagged("x")},
         {1: "a"},

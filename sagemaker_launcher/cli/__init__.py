@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import io
 import os
 import shlex
 import sys
@@ -75,6 +76,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
     raise_on_signals()
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # A character that the terminal's character set lacks is no reason to fail.
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         return int(_launcher.main(words, prog_name=program_name(), standalone_mode=False) or ExitCode.DONE)
     except click.ClickException as error:

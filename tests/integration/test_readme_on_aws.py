@@ -86,10 +86,8 @@ def test_the_steps_lead_to_a_job_that_a_teammate_runs_again(
     running = JOB_NAME.search(detached)
     assert running
     run(reader, aws_environment, steps[NAMES], f"JOB={running[0]}", steps[WATCH])
-    assert aws.client("sagemaker").describe_training_job(TrainingJobName=running[0])["TrainingJobStatus"] in {
-        "Stopping",
-        "Stopped",
-    }
+    stopped = aws.client("sagemaker", region="us-east-1").describe_training_job(TrainingJobName=running[0])
+    assert stopped["TrainingJobStatus"] in {"Stopping", "Stopped"}
 
     aws.auto_complete = 0.5
     (reader.folder / "configs").rename(reader.folder / "not the teammate's")

@@ -1,0 +1,418 @@
+"""`rerun`: a teammate repeats an archived experiment, and what somebody changed in the archive is never launched."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from sagemaker_launcher.storage import sha256
+from tests.commands import CommandLine, clean_environment
+from tests.project import Project
+from tests.stand_in import ARCHIVE, document, launch, local, nothing_written, rehearse
+
+CONFIGS = ("sagemaker_config.yaml", "training_config.yaml")
+
+
+def git(folder: Path, *words: str) -> str:
+    command = ["git", "-c", "user.name=me", "-c", "user.email=me@example.com", *words]
+    return subprocess.run(command, cwd=folder, capture_output=True, check=True, text=True).stdout.strip()
+
+
+def commit(folder: Path) -> str:
+    if not (folder / ".git").exists():
+        git(folder, "init", "--quiet")
+        (folder / ".gitignore").write_text("s3/\n")
+    git(folder, "add", "--all")
+    git(folder, "commit", "--quiet", "--message", "a commit")
+    return git(folder, "rev-parse", "HEAD")
+
+
+@dataclass(frozen=True)
+class Archived:
+    """An experiment of the project."""
+
+    uri: str
+    job_name: str
+    folder: Path
+
+
+def archived(project: Project, *settings: tuple[str, str]) -> Archived:
+    name = rehearse(project, *settings).request["TrainingJobName"]
+    uri = f"{ARCHIVE}/team/tiny/{name}/"
+    return Archived(uri, name, local(project, uri))
+
+
+@pytest.fixture
+def experiment(project: Project, monkeypatch: pytest.MonkeyPatch) -> Archived:
+    monkeypatch.chdir(project.folder)
+    return archived(project)
+
+
+@pytest.fixture
+def teammate(tmp_path: Path, project: Project) -> CommandLine:
+    """Another user in an empty folder, who has the stand-in folder and nothing else of the project."""
+    home = tmp_path / "teammate"
+    (home / "desk").mkdir(parents=True)
+    return CommandLine(home / "desk", clean_environment(home, SAGEMAKER_LAUNCHER_S3_ROOT=str(project.s3)))
+
+
+def rerun(cli: CommandLine, *words: str | Path) -> Any:
+    """The answer of a rerun that works."""
+    done = cli("rerun", *words, "--json")
+    assert done.code == 0, done.err + done.out
+    return done.json
+
+
+def refused(cli: CommandLine, project: Project, experiment: Archived, *words: str) -> dict[str, Any]:
+    """The error of a rerun that must launch nothing."""
+    with nothing_written(project.s3):
+        done = cli("rerun", experiment.uri, "--s3-root", project.s3, "--json", *words)
+    assert not done.has_traceback
+    error: dict[str, Any] = done.json["error"]
+    assert error["exit"] == done.code
+    return error
+
+
+# --- repeating ---
+
+
+def test_a_rerun_has_the_same_configs_byte_for_byte_and_says_what_it_repeats(
+    cli: CommandLine, project: Project, experiment: Archived
+) -> None:
+    answer = rerun(cli, experiment.uri, "--s3-root", project.s3)
+    again = local(project, answer["experiment"])
+    assert again != experiment.folder
+    for name in CONFIGS:
+        assert (again / name).read_bytes() == (experiment.folder / name).read_bytes()
+    assert answer["rerun_of"] == document(again, "manifest.json")["rerun_of"] == experiment.uri
+    assert answer["differences"] == []
+    assert answer["result"]["metrics"] == {"loss": 5e-06}
+    first = document(experiment.folder, "request.json")
+    expected = json.loads(json.dumps(first).replace(experiment.job_name, answer["job_name"]))
+    assert answer["request"] == expected
+    shown = cli("show", answer["experiment"], "--s3-root", project.s3)
+    assert f"rerun of {experiment.uri}" in " ".join(shown.out.split())
+
+
+def test_a_rerun_of_a_rerun_is_still_the_same(cli: CommandLine, project: Project, experiment: Archived) -> None:
+    second = rerun(cli, experiment.uri, "--s3-root", project.s3)
+    third = rerun(cli, second["job_name"], "--s3-root", project.s3, "--archive", ARCHIVE)
+    assert third["rerun_of"] == second["experiment"]
+    for name in CONFIGS:
+        assert (local(project, third["experiment"]) / name).read_bytes() == (experiment.folder / name).read_bytes()
+
+
+def test_without_differences_that_is_said(cli: CommandLine, project: Project, experiment: Archived) -> None:
+    done = cli("rerun", experiment.uri, "--s3-root", project.s3)
+    assert done.code == 0, done.err
+    assert done.err.splitlines()[0] == "nothing differs from the archived experiment"
+
+
+def test_the_original_stays_as_it_is(cli: CommandLine, project: Project, experiment: Archived) -> None:
+    with nothing_written(experiment.folder):
+        rerun(cli, experiment.uri, "--s3-root", project.s3)
+
+
+@pytest.mark.parametrize("how", ["option", "variable", "config"])
+def test_a_job_name_is_enough_where_the_archive_is_known(
+    cli: CommandLine, project: Project, experiment: Archived, how: str
+) -> None:
+    words = {"option": ["--archive", ARCHIVE], "variable": [], "config": ["--config", str(project.config)]}[how]
+    variables = {"SAGEMAKER_LAUNCHER_ARCHIVE": ARCHIVE} if how == "variable" else {}
+    done = cli("rerun", experiment.job_name, "--s3-root", project.s3, "--json", *words, env=variables)
+    assert done.code == 0, done.out
+    assert done.json["rerun_of"] == experiment.uri
+
+
+# --- teammates ---
+
+
+def test_a_teammate_needs_the_uri_and_the_code(
+    teammate: CommandLine, project: Project, experiment: Archived, tmp_path: Path
+) -> None:
+    code = shutil.copytree(project.folder / "code", tmp_path / "elsewhere" / "code")
+    answer = rerun(teammate, experiment.uri, "--set", "SOURCE.DIR", code)
+    assert answer["result"]["status"] == "Completed"
+    again = local(project, answer["experiment"])
+    for name in CONFIGS:
+        assert (again / name).read_bytes() == (experiment.folder / name).read_bytes()
+    assert answer["differences"] == []
+
+
+def test_a_teammate_without_the_code_is_told_how_to_name_it(
+    teammate: CommandLine, project: Project, experiment: Archived
+) -> None:
+    error = refused(teammate, project, experiment)
+    assert (error["exit"], error["code"]) == (15, "no_source")
+    assert "--set SOURCE.DIR" in error["hint"]
+
+
+def test_in_a_clone_of_the_repository_the_code_is_found_by_itself(
+    teammate: CommandLine, cli: CommandLine, project: Project
+) -> None:
+    commit(project.folder)
+    first = launch(cli, project).json
+    clone = teammate.folder / "clone"
+    git(project.folder, "clone", "--quiet", str(project.folder), str(clone))
+    for folder in (clone, clone / "code"):
+        colleague = CommandLine(folder, teammate.environment)
+        answer = rerun(colleague, first["experiment"])
+        assert answer["differences"] == []
+        manifest = document(local(project, answer["experiment"]), "manifest.json")
+        assert manifest["git"]["commit"] == git(clone, "rev-parse", "HEAD")
+
+
+def test_the_archived_config_can_be_launched_as_it_is(
+    teammate: CommandLine, project: Project, experiment: Archived
+) -> None:
+    for name in CONFIGS:
+        shutil.copy(experiment.folder / name, teammate.folder / name)
+    words = ("launch", "sagemaker_config.yaml", "--on", "process", "--set", "SOURCE.DIR", str(project.folder / "code"))
+    done = teammate(*words, "--json")
+    assert done.code == 0, done.out
+    again = local(project, done.json["experiment"])
+    for name in CONFIGS:
+        assert (again / name).read_bytes() == (experiment.folder / name).read_bytes()
+    assert "rerun_of" not in done.json
+
+
+# --- what differs ---
+
+
+def differences(answer: Any) -> set[tuple[str, str, str, str]]:
+    return {tuple(difference[key] for key in ("area", "name", "before", "after")) for difference in answer["differences"]}
+
+
+def test_overrides_are_shown_as_differences_and_change_only_their_file(
+    cli: CommandLine, project: Project, experiment: Archived
+) -> None:
+    words = ("--train", "SOLVER.BASE_LR", "0.25", "--train", "SEED", "3")
+    answer = rerun(cli, experiment.uri, "--s3-root", project.s3, *words)
+    assert differences(answer) == {
+        ("training config", "SOLVER.BASE_LR", "0.5", "0.25"),
+        ("training config", "SEED", "0", "3"),
+    }
+    again = local(project, answer["experiment"])
+    assert (again / CONFIGS[0]).read_bytes() == (experiment.folder / CONFIGS[0]).read_bytes()
+    assert yaml.safe_load((again / CONFIGS[1]).read_text())["SOLVER"]["BASE_LR"] == 0.25
+
+    shown = cli("rerun", experiment.uri, "--s3-root", project.s3, "--dry-run", "--set", "ESTIMATOR.VOLUME_SIZE", "50")
+    assert shown.err.splitlines() == ["sagemaker config  ESTIMATOR.VOLUME_SIZE: 30 -> 50"]
+
+
+def test_another_image_is_a_difference(cli: CommandLine, project: Project, experiment: Archived) -> None:
+    image = "123456789012.dkr.ecr.us-east-1.amazonaws.com/sagemaker-tiny:2.0"
+    answer = rerun(cli, experiment.uri, "--s3-root", project.s3, "--set", "ESTIMATOR.IMAGE_URI", image)
+    (difference,) = differences(answer)
+    assert difference == ("sagemaker config", "ESTIMATOR.IMAGE_URI", image.replace("2.0", "1.0"), image)
+
+
+def test_changed_code_is_a_difference(cli: CommandLine, project: Project) -> None:
+    before = commit(project.folder)
+    first = launch(cli, project).json
+    project.program("print('loss=1')")
+    dirty = rerun(cli, first["experiment"], "--s3-root", project.s3)
+    assert {(area, name) for area, name, *_ in differences(dirty)} == {("code", "commit"), ("code", "source")}
+    assert ("code", "commit", before, f"{before} with uncommitted changes") in differences(dirty)
+    after = commit(project.folder)
+    clean = rerun(cli, first["experiment"], "--s3-root", project.s3)
+    assert ("code", "commit", before, after) in differences(clean)
+    assert clean["result"]["metrics"] == {"loss": 1.0}
+
+
+def test_another_target_is_a_difference(cli: CommandLine, project: Project, experiment: Archived) -> None:
+    answer = rerun(cli, experiment.uri, "--s3-root", project.s3, "--on", "aws", "--dry-run")
+    assert differences(answer) == {("target", "target", "process", "aws")}
+
+
+def test_other_versions_are_a_difference(cli: CommandLine, project: Project, experiment: Archived) -> None:
+    change_manifest(experiment, versions={"launcher": "0.0.1", "python": "2.7", "gone": "1"})
+    found = differences(rerun(cli, experiment.uri, "--s3-root", project.s3, "--dry-run"))
+    assert {("versions", "gone", "1", "nothing")} < found
+    assert {name for area, name, *_ in found if area == "versions"} >= {"launcher", "python", "gone", "boto3"}
+
+
+def test_wrong_overrides_are_told_all_at_once(cli: CommandLine, project: Project, experiment: Archived) -> None:
+    error = refused(
+        cli, project, experiment, "--set", "ESTIMATOR.VOLUME_SIZ", "5", "--train", "SEED", "x", "--train", "NO.SUCH", "1"
+    )
+    assert error["exit"] == 3
+    for text in ("ESTIMATOR.VOLUME_SIZE", "SEED", "NO.SUCH"):
+        assert text in error["message"]
+
+
+# --- what somebody changed ---
+
+
+def change_manifest(experiment: Archived, **values: Any) -> None:
+    """Replaces the manifest, and its hash in launch.json: all that a writer of the bucket can do."""
+    path = experiment.folder / "manifest.json"
+    path.write_text(json.dumps({**document(experiment.folder, "manifest.json"), **values}))
+    started = document(experiment.folder, "launch.json")
+    started["manifest_sha256"] = sha256(path.read_bytes())
+    (experiment.folder / "launch.json").write_text(json.dumps(started))
+
+
+def forge(experiment: Archived, name: str, data: bytes) -> None:
+    """Replaces a file and seals it anew."""
+    (experiment.folder / name).write_bytes(data)
+    files = document(experiment.folder, "manifest.json")["files"]
+    files[name] = {"sha256": sha256(data), "size": len(data)}
+    change_manifest(experiment, files=files)
+
+
+def tampered(experiment: Archived) -> None:
+    path = experiment.folder / "training_config.yaml"
+    path.write_text(path.read_text().replace("BASE_LR: 0.5", "BASE_LR: 5.0"))
+
+
+def deleted(experiment: Archived) -> None:
+    (experiment.folder / "request.json").unlink()
+
+
+def replaced(experiment: Archived) -> None:
+    path = experiment.folder / "manifest.json"
+    path.write_text(path.read_text().replace('"region": "us-east-1"', '"region": "eu-west-1"'))
+
+
+def added(experiment: Archived) -> None:
+    files = document(experiment.folder, "manifest.json")["files"]
+    change_manifest(experiment, files={**files, "../../../../.bashrc": {"sha256": "0" * 64, "size": 1}})
+
+
+def grown(experiment: Archived) -> None:
+    (experiment.folder / "sagemaker_config.yaml").write_bytes(b"x: 1\n" * 2_000_000)
+
+
+@pytest.mark.parametrize(
+    ("spoil", "words"),
+    [
+        (tampered, "training_config.yaml was changed"),
+        (deleted, "request.json was deleted"),
+        (replaced, "manifest.json was changed"),
+        (added, ".bashrc is sealed, but no such file belongs to an experiment"),
+        (grown, "is larger than"),
+    ],
+)
+def test_what_is_not_what_was_sealed_is_not_launched(
+    cli: CommandLine, project: Project, experiment: Archived, spoil: Callable[[Archived], None], words: str
+) -> None:
+    spoil(experiment)
+    error = refused(cli, project, experiment)
+    assert error["exit"] == 13
+    assert words in error["message"]
+    shown = cli("show", experiment.uri, "--s3-root", project.s3)
+    assert (shown.code, shown.has_traceback) == (13, False)
+
+
+def test_an_experiment_that_was_never_sealed_is_not_launched(
+    cli: CommandLine, project: Project, experiment: Archived
+) -> None:
+    (experiment.folder / "manifest.json").unlink()
+    error = refused(cli, project, experiment)
+    assert (error["exit"], error["code"]) == (6, "experiment_interrupted")
+
+
+SENTINEL = "executed"
+
+
+@pytest.mark.parametrize(
+    ("name", "data"),
+    [
+        ("sagemaker_config.yaml", b"VERSION: !!python/object/apply:os.system ['touch executed']\n"),
+        ("training_config.yaml", b"SEED: !!python/object/apply:os.system ['touch executed']\n"),
+        ("training_config.yaml", b"a: &a [x, x]\nb: &b [*a, *a]\nc: [*b, *b]\n"),
+        ("sagemaker_config.yaml", b"VERSION: 1\nVERSION: 1\n"),
+        ("training_config.yaml", b"x: " + b"[" * 5000),
+        ("training_config.yaml", b"".join(b"key_%d: 1\n" % number for number in range(150_000))),
+        ("training_config.yaml", b"\xff\xfe\x00"),
+        ("sagemaker_config.yaml", b""),
+        ("training_config.yaml", b"- a list\n"),
+        ("sagemaker_config.yaml", b"VERSION: 99\n"),
+    ],
+)
+def test_an_archived_config_is_read_as_strictly_as_a_users_own(
+    cli: CommandLine, project: Project, experiment: Archived, name: str, data: bytes
+) -> None:
+    forge(experiment, name, data)
+    error = refused(cli, project, experiment)
+    assert error["exit"] == 3
+    assert f"{experiment.uri}{name}" in error["message"]
+    assert not (cli.folder / SENTINEL).exists()
+
+
+@pytest.mark.parametrize(
+    "path", ["../outside", "code/../../outside", "{outside}", "/", "..", "~", "co\0de", "x" * 5000, "\ud800"]
+)
+def test_the_archive_cannot_choose_code_outside_the_checkout(
+    cli: CommandLine, project: Project, experiment: Archived, path: str
+) -> None:
+    outside = project.folder.parent / "outside"
+    shutil.copytree(project.folder / "code", outside)
+    (outside / "main.py").write_text("print('outside')\n")
+    change_manifest(experiment, source={"path": path.format(outside=outside), "sha256": "0" * 64})
+    error = refused(cli, project, experiment)
+    assert (error["exit"], error["code"]) == (15, "no_source")
+
+
+def test_a_link_out_of_the_checkout_is_not_followed(
+    cli: CommandLine, project: Project, experiment: Archived
+) -> None:
+    outside = project.folder.parent / "outside"
+    shutil.copytree(project.folder / "code", outside)
+    (project.folder / "link").symlink_to(outside)
+    change_manifest(experiment, source={"path": "link", "sha256": "0" * 64})
+    assert refused(cli, project, experiment)["code"] == "no_source"
+
+
+def changed_settings(experiment: Archived, section: str, **values: Any) -> None:
+    path = experiment.folder / "sagemaker_config.yaml"
+    values_before = yaml.safe_load(path.read_text())
+    values_before[section].update(values)
+    forge(experiment, path.name, yaml.safe_dump(values_before, sort_keys=False).encode())
+
+
+@pytest.mark.parametrize("entry_point", ["../outside.py", "/etc/passwd", "-c", "sub/../../outside.py"])
+def test_the_archive_cannot_choose_a_program_outside_the_code(
+    cli: CommandLine, project: Project, experiment: Archived, entry_point: str
+) -> None:
+    (project.folder / "outside.py").write_text("print('outside')\n")
+    changed_settings(experiment, "SOURCE", ENTRY_POINT=entry_point)
+    error = refused(cli, project, experiment)
+    assert (error["exit"], error["code"]) == (15, "no_source")
+
+
+def test_the_archive_cannot_set_dangerous_variables(
+    cli: CommandLine, project: Project, experiment: Archived
+) -> None:
+    changed_settings(experiment, "ESTIMATOR", ENVIRONMENT={"LD_PRELOAD": "/tmp/x.so"})
+    error = refused(cli, project, experiment)
+    assert (error["exit"], error["code"]) == (14, "dangerous_environment")
+
+
+def test_the_archives_word_for_the_source_folder_does_not_count(
+    cli: CommandLine, project: Project, experiment: Archived
+) -> None:
+    outside = project.folder.parent / "outside"
+    shutil.copytree(project.folder / "code", outside)
+    changed_settings(experiment, "SOURCE", DIR=str(outside))
+    error = refused(cli, project, experiment)
+    assert error["exit"] in {13, 14, 15}
+
+
+def test_a_target_that_this_version_does_not_know_is_not_guessed(
+    cli: CommandLine, project: Project, experiment: Archived
+) -> None:
+    change_manifest(experiment, target="docker")
+    error = refused(cli, project, experiment)
+    assert error["exit"] == 2
+    assert "docker" in error["message"]
+    assert rerun(cli, experiment.uri, "--s3-root", project.s3, "--on", "process")["target"] == "process"
