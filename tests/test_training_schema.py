@@ -21,7 +21,9 @@ def write_schema(project: Project, text: str) -> None:
     (project.folder / "code" / "config.py").write_text(text)
 
 
-def test_the_codes_own_rules_are_asked_before_anything_is_launched(cli: CommandLine, project: Project) -> None:
+def test_the_codes_own_rules_are_asked_before_anything_is_launched(
+    cli: CommandLine, project: Project
+) -> None:
     write_schema(project, SCHEMA + RULES)
     project.write_training("SOLVER:\n  EPOCHS: 0\n  BASE_LR: 2\n  NESTEROV: true\n")
     done = cli("check", "--offline", project.config)
