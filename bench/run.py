@@ -75,7 +75,10 @@ def compare(name: str, ours: Measure, theirs: Measure, limit: str) -> None:
     ratio = statistics.median(a / b for a, b in pairs)
     difference = statistics.median(a - b for a, b in pairs)
     a, b = (statistics.median(side) for side in zip(*pairs, strict=True))
-    print(f"{name:<44} {a:6.3f} s  against {b:6.3f} s: {ratio:5.2f}x, {difference:+.3f} s  (aim: {limit})", flush=True)
+    print(
+        f"{name:<44} {a:6.3f} s  against {b:6.3f} s: {ratio:5.2f}x, {difference:+.3f} s  (aim: {limit})",
+        flush=True,
+    )
 
 
 def start_up(environment: Mapping[str, str]) -> None:
@@ -100,16 +103,34 @@ def on_process(environment: Mapping[str, str], folder: Path) -> None:
     root = folder / "s3"
     digits = root / "team" / "data" / "digits"
     digits.mkdir(parents=True)
-    subprocess.run([PYTHON, str(ROOT / "sagemaker_container" / "digits.py"), str(digits)], check=True, capture_output=True)
+    subprocess.run(
+        [PYTHON, str(ROOT / "sagemaker_container" / "digits.py"), str(digits)],
+        check=True,
+        capture_output=True,
+    )
     config = str(ROOT / "configs" / "sagemaker_config.yaml")
-    words = [PYTHON, str(SCRIPT), "launch", config, "--on", "process", "--s3-root", str(root), "--train", "SOLVER.EPOCHS", "1"]
+    words = [
+        PYTHON,
+        str(SCRIPT),
+        "launch",
+        config,
+        "--on",
+        "process",
+        "--s3-root",
+        str(root),
+        "--train",
+        "SOLVER.EPOCHS",
+        "1",
+    ]
 
     def rehearsal() -> float:
         return seconds_to_line(words, environment, "algo-1 | job=")
 
     def bare() -> float:
         main = str(ROOT / "sagemaker_container" / "main.py")
-        return seconds_to_line([PYTHON, main], {**environment, "SAGEMAKER_BASE_DIR": str(folder / "ml")}, "job=")
+        return seconds_to_line(
+            [PYTHON, main], {**environment, "SAGEMAKER_BASE_DIR": str(folder / "ml")}, "job="
+        )
 
     compare("launch --on process, first line / python main.py", rehearsal, bare, "at most +0.35 s")
     toolkit = os.environ.get("TOOLKIT_PYTHON", str(ROOT / ".venv-toolkit" / "bin" / "python"))

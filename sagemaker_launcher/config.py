@@ -159,6 +159,9 @@ def load_archived(
     settings = tuple(override for override in overrides if override.option == "--set")
     train = tuple(override for override in overrides if override.option == "--train")
     merged = merge(sagemaker_schema(), document, sagemaker.uri, settings)
+    if not any(override.key in {"SOURCE", "SOURCE.DIR"} for override in settings):
+        # Which folder's code runs on this machine is for its user to say, and never for an archive.
+        merged.values["SOURCE"]["DIR"] = ""
     merged_training = merge(schema_of_document(training_document), training_document, training.uri, train)
     problems = [
         *merged.problems,

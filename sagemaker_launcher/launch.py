@@ -243,9 +243,12 @@ def _source_folder(original: Experiment, root: Path) -> Path | None:
     source = original.manifest.source
     if source is None:
         return None
-    folder = (root / source.path).resolve()
-    inside = not Path(source.path).is_absolute() and folder.is_relative_to(root.resolve())
-    return folder if inside and folder.is_dir() else None
+    try:
+        folder = (root / source.path).resolve()
+        inside = not Path(source.path).is_absolute() and folder.is_relative_to(root.resolve())
+        return folder if inside and folder.is_dir() else None
+    except (OSError, ValueError):
+        return None  # no path at all
 
 
 class _Stage(Enum):

@@ -94,7 +94,7 @@ class FolderStorage:
         bucket = self._root / prefix.bucket
         if not bucket.is_dir():
             raise NotFoundError(f"no such bucket: s3://{prefix.bucket} ({bucket})", code="bucket_not_found")
-        _refuse_traversal(prefix)
+        _refuse_traversal(prefix.parent)
         with _file_errors(prefix):
             for count, path in enumerate(_walk(bucket, prefix.key)):
                 if limit and count >= limit:

@@ -89,7 +89,7 @@ def _shorthand(text: str) -> dict[str, object]:
     return {name: words.get(value, value) for name, value in (part.split("=") for part in text.split(","))}
 
 
-def _client(service: str, given: dict[str, str]) -> Any:  # noqa: ANN401 - boto3 is untyped
+def _client(service: str, given: dict[str, str]) -> Any:
     return boto3.client(service, region_name=given.get("--region", os.environ["AWS_REGION"]))
 
 

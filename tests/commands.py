@@ -24,7 +24,7 @@ class Finished:
     err: str
 
     @property
-    def json(self) -> Any:  # noqa: ANN401 - a JSON document
+    def json(self) -> Any:
         """The one JSON document on stdout."""
         return json.loads(self.out)
 

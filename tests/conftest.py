@@ -14,7 +14,9 @@ _SETTINGS = ("AWS_", "SAGEMAKER_", "SM_", "NO_COLOR", "FORCE_COLOR")
 
 
 @pytest.fixture(autouse=True)
-def no_settings_of_this_machine(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
+def no_settings_of_this_machine(
+    monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
+) -> None:
     """Hides the developer's AWS settings and home from every test."""
     for name in os.environ:
         if name.startswith(_SETTINGS):

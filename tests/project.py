@@ -85,12 +85,14 @@ class Project:
     def s3(self) -> Path:
         return self.folder / "s3"
 
-    def write(self, **sections: Any) -> Path:  # noqa: ANN401 - a section of a config
+    def write(self, **sections: Any) -> Path:
         """Writes the SageMaker config, with whole sections replaced, or merged when both are mappings."""
         values = settings()
         for name, section in sections.items():
             old = values.get(name)
-            values[name] = {**old, **section} if isinstance(old, dict) and isinstance(section, dict) else section
+            values[name] = (
+                {**old, **section} if isinstance(old, dict) and isinstance(section, dict) else section
+            )
         self.config.write_text(yaml.safe_dump(values, sort_keys=False))
         return self.config
 

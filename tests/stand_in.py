@@ -13,11 +13,12 @@ from typing import Any
 from sagemaker_launcher import config
 from sagemaker_launcher import launch as story
 from sagemaker_launcher.coercion import Override
+from sagemaker_launcher.errors import EnvironmentProblemError
 from sagemaker_launcher.naming import S3Uri
 from sagemaker_launcher.provenance import CheckoutReader
 from sagemaker_launcher.request import Request, create_training_job_request
 from sagemaker_launcher.result import JobResult
-from sagemaker_launcher.storage import FolderStorage, StoredObject
+from sagemaker_launcher.storage import FolderStorage, Storage, StoredObject
 from sagemaker_launcher.targets.process import ProcessOptions, ProcessTarget
 from tests.commands import CommandLine, Finished
 from tests.project import Project
@@ -56,9 +57,22 @@ def launch(cli: CommandLine, project: Project, *words: str, **variables: str) ->
     return cli(*rehearsal(project, "--json", *words), env=variables)
 
 
-def document(folder: Path, name: str) -> Any:  # noqa: ANN401 - a JSON document
+def document(folder: Path, name: str) -> Any:
     """A JSON file of an experiment."""
     return json.loads((folder / name).read_text())
+
+
+class Full(FolderStorage):
+    """A disk on which there is no more room for certain objects."""
+
+    def __init__(self, folder: Path, *names: str) -> None:
+        super().__init__(folder)
+        self._names = names
+
+    def create(self, uri: S3Uri, data: bytes) -> None:
+        if uri.name in self._names:
+            raise EnvironmentProblemError(f"cannot reach {uri}: no space left on device")
+        super().create(uri, data)
 
 
 class Listing(FolderStorage):
@@ -107,12 +121,12 @@ class Rehearsed:
     events: Listener
 
 
-def rehearse(project: Project, *settings: tuple[str, str], grace_s: float = 5.0) -> Rehearsed:
+def rehearse(project: Project, *settings: tuple[str, str], storage: Storage | None = None) -> Rehearsed:
     """Launches on the process target from within this process, which takes milliseconds instead of half a second."""
     overrides = tuple(Override("--set", key, value) for key, value in settings)
     plan = story.plan(project.config, overrides, target="process", command=("test",))
-    storage, events = FolderStorage(project.s3), Listener()
-    target = ProcessTarget(plan.configs.source, storage, ProcessOptions(grace_s=grace_s))
+    storage, events = storage or FolderStorage(project.s3), Listener()
+    target = ProcessTarget(plan.configs.source, storage, ProcessOptions(grace_s=5))
     checkout = CheckoutReader(project.folder)
     outcome = story.execute(plan, story.Surroundings(target, storage, lambda: None, checkout, events))
     return Rehearsed(plan.request, outcome.result, events)

@@ -21,7 +21,7 @@ from sagemaker_launcher.result import JobResult
 from sagemaker_launcher.storage import FolderStorage, sha256
 from tests.commands import CommandLine
 from tests.project import Project
-from tests.stand_in import document, launch, local, rehearse, snapshot
+from tests.stand_in import Full, document, launch, local, rehearse, snapshot
 
 ROOT = S3Uri.parse("s3://team/experiments")
 NOON = datetime(2026, 1, 2, 12, tzinfo=timezone.utc)
@@ -47,13 +47,17 @@ def folder_of(bucket: Path) -> Path:
 
 
 def read(bucket: Path) -> object:
-    return read_experiment(FolderStorage(bucket), S3Uri("team", f"experiments/team/tiny/{folder_of(bucket).name}/"))
+    return read_experiment(
+        FolderStorage(bucket), S3Uri("team", f"experiments/team/tiny/{folder_of(bucket).name}/")
+    )
 
 
 def intent(number: int = 0, **changes: str) -> Intent:
     second = NOON + timedelta(seconds=number)
     name = job_name("team/tiny", second, f"{number:06d}")
-    made = Intent(name, "team/tiny", "process", "2026-01-02T12:00:00.000+00:00", Author("me", "laptop", 1), "0" * 64)
+    made = Intent(
+        name, "team/tiny", "process", "2026-01-02T12:00:00.000+00:00", Author("me", "laptop", 1), "0" * 64
+    )
     return replace(made, **changes)  # type: ignore[arg-type]
 
 
@@ -95,7 +99,9 @@ def test_the_documents_agree_with_each_other_and_with_the_answer(cli: CommandLin
     done = launch(cli, project, "--train", "SEED", "7", "--set", "TAGS.team", "blue")
     answer = done.json
     folder = local(project, answer["experiment"])
-    manifest, intent_, started = (document(folder, f"{name}.json") for name in ("manifest", "intent", "launch"))
+    manifest, intent_, started = (
+        document(folder, f"{name}.json") for name in ("manifest", "intent", "launch")
+    )
 
     assert document(folder, "request.json") == answer["request"]
     assert document(folder, "result.json") == answer["result"]
@@ -175,6 +181,36 @@ def test_nothing_is_replaced_by_later_launches(project: Project) -> None:
     assert len(list((project.s3 / "team/experiments/team/tiny").iterdir())) == 3
 
 
+# --- an archive that cannot be written ---
+
+
+@pytest.mark.parametrize(
+    "name", ["intent.json", "sagemaker_config.yaml", "training_config.yaml", "request.json", "manifest.json"]
+)
+def test_a_launch_whose_archive_cannot_be_written_starts_nothing(project: Project, name: str) -> None:
+    with pytest.raises(LauncherError, match="no space left on device"):
+        rehearse(project, storage=Full(project.s3, name))
+    assert not (project.s3 / "team/outputs").exists()
+    (summary,) = Archive(FolderStorage(project.s3), ROOT).recent(9)
+    assert summary.state is State.INTERRUPTED
+
+
+def test_a_job_that_was_started_goes_on_although_its_start_cannot_be_recorded(project: Project) -> None:
+    done = rehearse(project, storage=Full(project.s3, "launch.json"))
+    assert done.result.status == "Completed"
+    (note,) = (note for note in done.events.notes if "has started, but the archive does not say so" in note)
+    name = done.request["TrainingJobName"]
+    assert f"the job arn:aws:sagemaker:us-east-1:123456789012:training-job/{name} has started" in note
+    assert "no space left on device" in note
+    assert {path.name for path in folder_of(project.s3).iterdir()} >= {"manifest.json", "result.json"}
+
+
+def test_a_result_that_cannot_be_recorded_is_told_all_the_same(project: Project) -> None:
+    done = rehearse(project, storage=Full(project.s3, "result.json"))
+    assert done.result.status == "Completed"
+    assert any(note.startswith("the archive does not have the result: ") for note in done.events.notes)
+
+
 # --- reserving, listing, finding ---
 
 
@@ -217,7 +253,11 @@ def test_experiments_of_all_names_are_in_one_list(tmp_path: Path) -> None:
     for number, name in enumerate(("digits/baseline", "other", "a/b/c")):
         made = job_name(name, NOON + timedelta(seconds=number), "abcdef")
         archive.reserve(intent(experiment_name=name, job_name=made))
-    assert [summary.intent.experiment_name for summary in archive.recent(9)] == ["a/b/c", "other", "digits/baseline"]
+    assert [summary.intent.experiment_name for summary in archive.recent(9)] == [
+        "a/b/c",
+        "other",
+        "digits/baseline",
+    ]
 
 
 def test_an_empty_archive_has_an_empty_list(tmp_path: Path) -> None:
@@ -230,7 +270,9 @@ def test_a_job_name_alone_leads_to_its_experiment(tmp_path: Path) -> None:
     assert archive.find(intent().job_name) == folder
 
 
-@pytest.mark.parametrize("name", ["nothing", "team-tiny-20260102-120001-000000", "../../x", "team-tiny-20269999-120000-000000"])
+@pytest.mark.parametrize(
+    "name", ["nothing", "team-tiny-20260102-120001-000000", "../../x", "team-tiny-20269999-120000-000000"]
+)
 def test_a_name_that_the_archive_does_not_have_is_told(tmp_path: Path, name: str) -> None:
     archive = archive_in(tmp_path)
     archive.reserve(intent())
@@ -323,7 +365,10 @@ def resize(name: str) -> Callable[[Path], object]:
         (delete("training_config.yaml"), "training_config.yaml was deleted"),
         (delete("request.json"), "request.json was deleted"),
         (unseal("request.json"), "request.json is not sealed"),
-        (seal_also("../../../../.bashrc"), "../../../../.bashrc is sealed, but no such file belongs to an experiment"),
+        (
+            seal_also("../../../../.bashrc"),
+            "../../../../.bashrc is sealed, but no such file belongs to an experiment",
+        ),
         (seal_also("/etc/passwd"), "/etc/passwd is sealed, but"),
         (seal_also("extra.sh"), "extra.sh is sealed, but"),
         (seal_also("uncommitted.patch"), "uncommitted.patch was deleted"),
@@ -334,11 +379,16 @@ def resize(name: str) -> Callable[[Path], object]:
         (overwrite("manifest.json", "[" * 100_000), "is not what this tool writes"),
         (overwrite("manifest.json", '{"schema": 99}'), "has format 99"),
         (overwrite("launch.json", '{"a": 1}'), "is not what this tool writes"),
-        (overwrite("result.json", '{"status": "Completed", "metrics": {"loss": "low"}}'), "is not what this tool writes"),
+        (
+            overwrite("result.json", '{"status": "Completed", "metrics": {"loss": "low"}}'),
+            "is not what this tool writes",
+        ),
         (overwrite("manifest.json", "x" * 5_000_000), "is larger than"),
     ],
 )
-def test_whatever_was_changed_later_is_named(bucket: Path, spoil: Callable[[Path], object], words: str) -> None:
+def test_whatever_was_changed_later_is_named(
+    bucket: Path, spoil: Callable[[Path], object], words: str
+) -> None:
     spoil(folder_of(bucket))
     with pytest.raises(IntegrityError) as refused:
         read(bucket)
@@ -388,7 +438,9 @@ def test_equal_documents_are_equal_bytes() -> None:
 
 def test_every_refusal_of_a_spoiled_archive_is_one_that_users_understand(bucket: Path) -> None:
     folder = folder_of(bucket)
-    originals = {name: (folder / name).read_bytes() for name in ("manifest.json", "launch.json", "result.json")}
+    originals = {
+        name: (folder / name).read_bytes() for name in ("manifest.json", "launch.json", "result.json")
+    }
     for name, original in originals.items():
         values = json.loads(original)
         for key in values:

@@ -426,7 +426,7 @@ def test_the_script_has_no_problem_that_bash_or_shellcheck_can_see() -> None:
     assert "set -euo pipefail" in SCRIPT.read_text()
     assert "set -x" not in SCRIPT.read_text()
     subprocess.run(["bash", "-n", str(SCRIPT)], check=True)
-    shellcheck = shutil.which("shellcheck")
+    shellcheck = shutil.which("shellcheck", path=Path(sys.executable).parent) or shutil.which("shellcheck")
     if shellcheck is None:
         pytest.skip("there is no shellcheck here")
     done = subprocess.run([shellcheck, str(SCRIPT)], check=False, capture_output=True, text=True)

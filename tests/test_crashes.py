@@ -242,8 +242,9 @@ def test_a_signal_stops_the_job_as_the_service_stops_it(
     done = stopped(start, number)
     assert (done.code, done.has_traceback) == (code, False)
     (experiment,) = listed(cli, project)
-    assert f"error: interrupted: the job was stopped, and what it left is saved; archived at {experiment['experiment']}" in (
-        done.err
+    assert (
+        f"error: interrupted: the job was stopped, and what it left is saved; archived at {experiment['experiment']}"
+        in (done.err)
     )
     assert "algo-1 | saved\n" in done.err
     result = document(local(project, experiment["experiment"]), "result.json")
@@ -269,7 +270,9 @@ def test_a_second_ctrl_c_ends_a_job_that_does_not_stop(
 ) -> None:
     project.program(PRELUDE + IGNORES)
     process = start()
-    pids = [int(pid) for pid in wait_for_line(process, "algo-1 | ready")[-1].removeprefix("algo-1 | ").split()]
+    pids = [
+        int(pid) for pid in wait_for_line(process, "algo-1 | ready")[-1].removeprefix("algo-1 | ").split()
+    ]
     process.send_signal(signal.SIGINT)
     assert process.stderr
     while "SIGKILL after 120 s" not in process.stderr.readline():
@@ -296,7 +299,9 @@ def test_a_job_that_does_not_stop_is_killed_after_the_grace_period(start: Start,
 def test_a_hang_up_that_the_user_has_ignored_does_not_end_the_job(
     cli: CommandLine, project: Project, temporary: Path
 ) -> None:
-    project.program(PRELUDE + "print('ready', flush=True)\nwhile not (base / 'go').exists(): time.sleep(0.02)")
+    project.program(
+        PRELUDE + "print('ready', flush=True)\nwhile not (base / 'go').exists(): time.sleep(0.02)"
+    )
     command = ["nohup", *cli.command(*rehearsal(project))]
     environment = {**cli.environment, "TMPDIR": str(temporary)}
     with subprocess.Popen(
@@ -310,9 +315,11 @@ def test_a_hang_up_that_the_user_has_ignored_does_not_end_the_job(
 
 
 def test_ctrl_c_in_a_terminal_reaches_the_launcher_and_not_the_program(
-    start: Start, cli: CommandLine, project: Project
+    cli: CommandLine, project: Project
 ) -> None:
-    project.program(PRELUDE + "signal.signal(signal.SIGINT, lambda *_: print('got SIGINT', flush=True))" + SAVES)
+    project.program(
+        PRELUDE + "signal.signal(signal.SIGINT, lambda *_: print('got SIGINT', flush=True))" + SAVES
+    )
     process = subprocess.Popen(
         cli.command(*rehearsal(project)),
         cwd=cli.folder,
@@ -320,11 +327,14 @@ def test_ctrl_c_in_a_terminal_reaches_the_launcher_and_not_the_program(
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        process_group=0,
+        start_new_session=True,
     )
-    wait_for_line(process, "algo-1 | ready")
-    os.killpg(process.pid, signal.SIGINT)  # as the terminal does
-    done = ended(process)
+    try:
+        wait_for_line(process, "algo-1 | ready")
+        os.killpg(process.pid, signal.SIGINT)  # as the terminal does
+        done = ended(process)
+    finally:
+        process.kill()
     assert done.code == 130
     assert "got SIGINT" not in done.err
     assert "algo-1 | saved" in done.err
@@ -352,14 +362,14 @@ def test_32_launches_at_the_same_moment_never_mix(cli: CommandLine, project: Pro
     schema = project.folder / "code" / "config.py"
     waiting = "import pathlib, time\nwhile not pathlib.Path({!r}).exists(): time.sleep(0.01)\n"
     schema.write_text(waiting.format(str(gate)) + schema.read_text())
-    processes = [
-        cli.start(*rehearsal(project, "--json", "--train", "SEED", str(seed))) for seed in range(32)
-    ]
+    processes = [cli.start(*rehearsal(project, "--json", "--train", "SEED", str(seed))) for seed in range(32)]
     time.sleep(1)
     gate.touch()
     with ThreadPoolExecutor(32) as pool:
         done = list(pool.map(ended, processes))
-    assert [finished.code for finished in done] == [0] * 32, [finished.err for finished in done if finished.code]
+    assert [finished.code for finished in done] == [0] * 32, [
+        finished.err for finished in done if finished.code
+    ]
     folders = [local(project, finished.json["experiment"]) for finished in done]
     assert len(set(folders)) == 32
     for seed, (finished, folder) in enumerate(zip(done, folders, strict=True)):

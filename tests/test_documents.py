@@ -46,7 +46,9 @@ DOCUMENTS = [
     Intent("job", "team/tiny", "aws", "then", Author("me", "laptop", 1), "0" * 64),
     Launch("arn", "then", "0" * 64),
 ]
-JSON_VALUES = st.sampled_from([None, True, 0, 1.5, -(10**400), "text", [], {}, [1], ["text"], {"a": 1}, [[]], {"a": {}}])
+JSON_VALUES: st.SearchStrategy[object] = st.sampled_from(
+    [None, True, 0, 1.5, -(10**400), "text", [], {}, [1], ["text"], {"a": 1}, [[]], {"a": {}}]
+)
 
 
 def as_json(document: object) -> Any:

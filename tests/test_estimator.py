@@ -40,12 +40,12 @@ class _Service:
         self.requests.append(request)
         return dict(_ARN)
 
-    def create_training_job(self, **request: Any) -> dict[str, Any]:  # noqa: ANN401 - boto3's own signature
+    def create_training_job(self, **request: Any) -> dict[str, Any]:
         return self.send(request)
 
 
 @cache
-def _session(region: str) -> Any:  # noqa: ANN401 - boto3 is untyped
+def _session(region: str) -> Any:
     return boto3.Session(region_name=region)
 
 

@@ -12,7 +12,7 @@ from sagemaker_launcher.coercion import default_values
 from sagemaker_launcher.job import Job, build_job
 
 
-def _job(name: str = "tiny-1", **changes: Any) -> Job:  # noqa: ANN401 - sections of a config
+def _job(name: str = "tiny-1", **changes: Any) -> Job:
     values = default_values(config.sagemaker_schema().root)
     for section, change in changes.items():
         values[section].update(change)

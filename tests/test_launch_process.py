@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import pty
+import re
 import subprocess
 import sys
 import time
@@ -129,6 +131,35 @@ def test_nothing_that_the_program_prints_steers_the_terminal(cli: CommandLine, p
             assert not {"\x1b", "\x07", "\x9b", "\u202e", "\r", "\x7f"} & set(text)
         assert "[bold red]x[/] [/x]" in done.stderr.decode()
         assert "\\x1b[2J" in done.stderr.decode()
+
+
+def test_a_terminal_gets_no_escape_sequences_but_our_own(cli: CommandLine, project: Project) -> None:
+    program(project, r"print('\x1b[2J\x1b]0;title\x07\x1b[31mred'); sys.exit('\x1b[5mblink')")
+    master, slave = pty.openpty()
+    with subprocess.Popen(
+        cli.command(*rehearsal(project)),
+        cwd=cli.folder,
+        env={**cli.environment, "TERM": "xterm-256color"},
+        stdout=slave,
+        stderr=slave,
+    ) as process:
+        os.close(slave)
+        shown = b"".join(iter(lambda: read_terminal(master), b"")).decode()
+        assert process.wait(20) == 10
+    os.close(master)
+    assert "\\x1b[2J\\x1b]0;title\\x07\\x1b[31mred" in shown
+    # Colours are ours; nothing moves the cursor, clears the screen or sets a title.
+    assert set(re.findall(r"\x1b[^a-zA-Z]*[a-zA-Z]?", shown)) <= {
+        f"\x1b[{style}m" for style in ("0", "1", "31", "32", "33", "36", "1;31")
+    }
+    assert "\x07" not in shown
+
+
+def read_terminal(master: int) -> bytes:
+    try:
+        return os.read(master, 4096)
+    except OSError:  # what Linux gives instead of an end of file
+        return b""
 
 
 def test_a_line_of_a_megabyte_is_shown_in_part(cli: CommandLine, project: Project) -> None:
@@ -324,13 +355,26 @@ def test_the_tree_has_the_services_files_and_the_data(project: Project) -> None:
     assert found["input/data/config/training_config.yaml"] == local(project, config_uri).read_text()
 
 
-def test_the_program_can_import_what_lies_beside_it_and_nothing_of_the_launcher(project: Project) -> None:
+def test_the_program_can_import_what_lies_beside_it_and_what_any_program_can(
+    project: Project, tmp_path: Path
+) -> None:
     (project.folder / "code" / "beside.py").write_text("VALUE = 42")
     program(
         project,
-        "import beside, importlib.util\nprint(beside.VALUE, importlib.util.find_spec('sagemaker_launcher'))",
+        "import beside, sys\nprint(beside.VALUE)\nprint(json.dumps([*map(os.path.realpath, sys.path)]))",
     )
-    assert rehearse(project).events.lines == ["42 None"]
+    told_here = rehearse(project).events.lines
+    ask = [
+        sys.executable,
+        "-c",
+        "import json, os, sys; print(json.dumps([*map(os.path.realpath, sys.path)]))",
+    ]
+    told_anywhere = subprocess.run(
+        ask, cwd=tmp_path, env={}, capture_output=True, text=True, check=True
+    ).stdout
+    here, anywhere = (set(json.loads(told)) for told in (told_here[1], told_anywhere))
+    assert told_here[0] == "42"
+    assert here - anywhere == {str(project.folder / "code")}
 
 
 def test_a_shell_script_may_be_the_program(project: Project) -> None:

@@ -27,7 +27,12 @@ def unread(cli: CommandLine, *words: str | Path) -> tuple[int, str]:
     read, write = os.pipe()
     os.close(read)
     done = subprocess.run(
-        cli.command(*words), cwd=cli.folder, env=dict(cli.environment), stdout=write, stderr=subprocess.PIPE, check=False
+        cli.command(*words),
+        cwd=cli.folder,
+        env=dict(cli.environment),
+        stdout=write,
+        stderr=subprocess.PIPE,
+        check=False,
     )
     os.close(write)
     return done.returncode, done.stderr.decode()
@@ -40,8 +45,10 @@ def change(path: Path, **values: Any) -> None:
 @pytest.fixture
 def three(project: Project) -> list[str]:
     """The job names of three experiments."""
-    names = [rehearse(project, ("EXPERIMENT_NAME", f"team/number-{n}")).request["TrainingJobName"] for n in (1, 2, 3)]
-    return names
+    return [
+        rehearse(project, ("EXPERIMENT_NAME", f"team/number-{n}")).request["TrainingJobName"]
+        for n in (1, 2, 3)
+    ]
 
 
 # --- list ---
@@ -56,7 +63,15 @@ def test_a_list_for_programs_is_separated_by_tabs(cli: CommandLine, project: Pro
     assert header == ["created", "experiment", "job", "by", "target", "status", "metrics"]
     manifest = document(local(project, done.json["experiment"]), "manifest.json")
     created = manifest["created_at"][:19].replace("T", " ")
-    assert row == [created, "team/tiny", name, manifest["author"]["user"], "process", "Completed", "loss 5e-06"]
+    assert row == [
+        created,
+        "team/tiny",
+        name,
+        manifest["author"]["user"],
+        "process",
+        "Completed",
+        "loss 5e-06",
+    ]
     assert listed.err == ""
 
 
@@ -128,9 +143,12 @@ def test_without_any_archive_the_user_is_asked_for_one(cli: CommandLine, project
 
 
 @pytest.mark.parametrize(
-    ("archive", "code"), [("s3://nobody/experiments", 6), ("team/experiments", 2), ("s3://TEAM/x", 2), ("s3://team/../x", 2)]
+    ("archive", "code"),
+    [("s3://nobody/experiments", 6), ("team/experiments", 2), ("s3://TEAM/x", 2), ("s3://team/../x", 2)],
 )
-def test_an_archive_that_is_none_is_refused(cli: CommandLine, project: Project, archive: str, code: int) -> None:
+def test_an_archive_that_is_none_is_refused(
+    cli: CommandLine, project: Project, archive: str, code: int
+) -> None:
     done = cli("list", "--s3-root", project.s3, "--archive", archive)
     assert (done.code, done.has_traceback) == (code, False)
     assert archive.partition("/experiments")[0] in done.err
@@ -139,7 +157,9 @@ def test_an_archive_that_is_none_is_refused(cli: CommandLine, project: Project, 
 # --- show ---
 
 
-def test_an_experiment_is_shown_with_both_configs_provenance_and_result(cli: CommandLine, project: Project) -> None:
+def test_an_experiment_is_shown_with_both_configs_provenance_and_result(
+    cli: CommandLine, project: Project
+) -> None:
     done = launch(cli, project, "--train", "NAME", "shown")
     experiment = done.json["experiment"]
     folder = local(project, experiment)
@@ -184,7 +204,9 @@ def test_an_experiment_in_json_has_everything(cli: CommandLine, project: Project
 
 
 @pytest.mark.parametrize("root", ["absolute", "relative", "variable"])
-def test_the_command_that_is_shown_runs_the_experiment_again(cli: CommandLine, project: Project, root: str) -> None:
+def test_the_command_that_is_shown_runs_the_experiment_again(
+    cli: CommandLine, project: Project, root: str
+) -> None:
     experiment = launch(cli, project).json["experiment"]
     renamed = project.folder / "a folder; with 'odd' name"
     project.s3.rename(renamed)
@@ -212,7 +234,12 @@ def test_the_command_that_a_launch_ends_with_runs_it_again(cli: CommandLine, pro
     text = cli(*rehearsal(project)).out
     command = text.splitlines()[-1].removeprefix("run again").strip()
     again = subprocess.run(
-        shlex.split(command), cwd=cli.folder, env=dict(cli.environment), capture_output=True, text=True, check=False
+        shlex.split(command),
+        cwd=cli.folder,
+        env=dict(cli.environment),
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert again.returncode == 0, again.stderr
 
@@ -395,5 +422,7 @@ def test_a_dry_run_of_a_rerun_tells_the_differences(cli: CommandLine, project: P
     experiment = launch(cli, project).json["experiment"]
     done = cli("rerun", experiment, "--s3-root", project.s3, "--dry-run", "--json", "--train", "SEED", "9")
     assert done.code == 0, done.err
-    assert {"area": "training config", "name": "SEED", "before": "0", "after": "9"} in done.json["differences"]
+    assert {"area": "training config", "name": "SEED", "before": "0", "after": "9"} in done.json[
+        "differences"
+    ]
     assert done.json["rerun_of"] == experiment

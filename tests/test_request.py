@@ -53,7 +53,7 @@ def test_kept_configs_give_every_key_of_the_job_once_at_least() -> None:
     assert keys - given_keys == set()
 
 
-def _schema_keys(node: Any, prefix: str) -> Iterator[str]:  # noqa: ANN401 - a YACS node
+def _schema_keys(node: Any, prefix: str) -> Iterator[str]:
     for key, value in node.items():
         path = f"{prefix}{key}"
         element = defaults.ELEMENTS.get(path)
@@ -65,7 +65,7 @@ def _schema_keys(node: Any, prefix: str) -> Iterator[str]:  # noqa: ANN401 - a Y
             yield path
 
 
-def _written(node: Any, prefix: str = "") -> Iterator[str]:  # noqa: ANN401 - a YAML value
+def _written(node: Any, prefix: str = "") -> Iterator[str]:
     for key, value in node.items():
         path = f"{prefix}{key}"
         yield path
@@ -177,7 +177,7 @@ class TestConfigKey:
         assert config_key(path, golden_request(name)) == key
 
 
-def _parts(node: Any, path: str) -> Iterator[tuple[str, Any]]:  # noqa: ANN401 - a part of a request
+def _parts(node: Any, path: str) -> Iterator[tuple[str, Any]]:
     if path:
         yield path, node
     if isinstance(node, dict):

@@ -52,7 +52,7 @@ def _limits() -> Iterator[tuple[str, tuple[Step, ...], dict[str, Any]]]:
 
 
 def _walk(
-    value: Any,  # noqa: ANN401 - a part of a request
+    value: Any,
     shape: dict[str, Any],
     steps: tuple[Step, ...],
 ) -> Iterator[tuple[tuple[Step, ...], dict[str, Any]]]:
@@ -84,7 +84,7 @@ def _with(request: Request, steps: tuple[Step, ...], change: Callable[[Any], Any
 def _of_size(size: int) -> Callable[[Any], Any]:
     """Makes a value that long, or that number."""
 
-    def change(value: Any) -> Any:  # noqa: ANN401 - a part of a request
+    def change(value: Any) -> Any:
         if isinstance(value, str):
             return (value + "x" * size)[:size]
         if isinstance(value, list):

@@ -47,11 +47,11 @@ def _broken(changes: Changes) -> list[tuple[str, str]]:
     return [(violation.key, violation.message) for violation in rules.violations(_job(changes))]
 
 
-def _estimator(**keys: Any) -> Changes:  # noqa: ANN401 - values of a config
+def _estimator(**keys: Any) -> Changes:
     return {"ESTIMATOR": keys}
 
 
-def _channel(**keys: Any) -> Changes:  # noqa: ANN401 - values of a config
+def _channel(**keys: Any) -> Changes:
     return {"CHANNELS": {"training": {**_CHANNEL, **keys}}}
 
 

@@ -59,7 +59,9 @@ def repository(project: Project) -> Path:
     return project.folder
 
 
-def test_a_secret_in_the_sagemaker_config_is_refused_with_its_line(cli: CommandLine, project: Project) -> None:
+def test_a_secret_in_the_sagemaker_config_is_refused_with_its_line(
+    cli: CommandLine, project: Project
+) -> None:
     project.write(ESTIMATOR={"ENVIRONMENT": {"GITHUB": TOKEN}})
     line = line_of(project.config, TOKEN)
     assert f"{project.config}:{line}: looks like a GitHub token (ghp_…" in refused(cli, project)
@@ -149,8 +151,12 @@ def test_a_line_that_is_declared_harmless_passes_and_is_recorded(
     assert done.code == 0, done.err
     manifest = document(local(project, done.json["experiment"]), "manifest.json")
     places = manifest["allowed_secrets"]
-    assert f"{project.config}:{line_of(project.config, TOKEN)}: looks like a GitHub token" in "\n".join(places)
-    assert f"code/main.py (uncommitted):{line_of(main, TOKEN)}: looks like a GitHub token" in "\n".join(places)
+    assert f"{project.config}:{line_of(project.config, TOKEN)}: looks like a GitHub token" in "\n".join(
+        places
+    )
+    assert f"code/main.py (uncommitted):{line_of(main, TOKEN)}: looks like a GitHub token" in "\n".join(
+        places
+    )
     assert TOKEN not in "\n".join(places)
     shown = cli("show", done.json["experiment"], "--s3-root", project.s3)
     assert shown.out.count("declared harmless") == len(places)
@@ -166,8 +172,16 @@ def test_values_of_training_jobs_that_only_look_random_pass(cli: CommandLine, pr
     project.write(
         ESTIMATOR={
             "IMAGE_URI": image,
-            "HYPERPARAMETERS": {"max_tokens": "4096", "tokenizer": "bert-base-uncased", "key": "label", "sort_key": "id"},
-            "ENVIRONMENT": {"COMMIT": "9fceb02d0ae598e95dc970b74767f19372d61af8", "HF_TOKEN_ARN": "from-secrets-manager"},
+            "HYPERPARAMETERS": {
+                "max_tokens": "4096",
+                "tokenizer": "bert-base-uncased",
+                "key": "label",
+                "sort_key": "id",
+            },
+            "ENVIRONMENT": {
+                "COMMIT": "9fceb02d0ae598e95dc970b74767f19372d61af8",
+                "HF_TOKEN_ARN": "from-secrets-manager",
+            },
         }
     )
     done = launch(cli, project)

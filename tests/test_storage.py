@@ -10,12 +10,20 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sagemaker_launcher.errors import ConflictError, EnvironmentProblemError, IntegrityError, NotFoundError, UnsafeError
+from sagemaker_launcher.errors import (
+    ConflictError,
+    EnvironmentProblemError,
+    IntegrityError,
+    NotFoundError,
+    UnsafeError,
+)
 from sagemaker_launcher.naming import S3Uri
 from sagemaker_launcher.storage import FolderStorage, sha256
 from tests.stand_in import snapshot
 
-SEGMENT = st.text(st.sampled_from("abz019-_.!~ é"), min_size=1, max_size=4).filter(lambda name: name.strip(".") != "")
+SEGMENT = st.text(st.sampled_from("abz019-_.!~ é"), min_size=1, max_size=4).filter(
+    lambda name: name.strip(".") != ""
+)
 KEYS = st.sets(st.lists(SEGMENT, min_size=1, max_size=3).map("/".join), max_size=12)
 
 
@@ -109,7 +117,9 @@ def test_a_list_has_the_keys_with_the_prefix_in_the_order_of_s3(
     assert keys(storage, prefix, 2) == expected[:2]
 
 
-def test_a_list_tells_sizes_and_tags_that_change_with_the_content(storage: FolderStorage, tmp_path: Path) -> None:
+def test_a_list_tells_sizes_and_tags_that_change_with_the_content(
+    storage: FolderStorage, tmp_path: Path
+) -> None:
     storage.create(uri("a"), b"12345")
     (before,) = storage.list(uri(""))
     assert before.size == 5
@@ -163,7 +173,7 @@ def test_no_key_leads_out_of_the_bucket(storage: FolderStorage, tmp_path: Path, 
     for act in (
         lambda: storage.read(uri(key), 100),
         lambda: storage.create(uri(key), b""),
-        lambda: list(storage.list(uri(key))),
+        lambda: list(storage.list(uri(f"{key}/x"))),
         lambda: storage.download(uri(key), tmp_path / "copy"),
         lambda: storage.upload(tmp_path / "outside", uri(key)),
         lambda: storage.delete(uri(key)),

@@ -41,7 +41,7 @@ def outcome(text: str | bytes, parser: strict_yaml._Parser = FASTEST) -> Mapping
         return error.problems
 
 
-def values(text: str | bytes, parser: strict_yaml._Parser = FASTEST) -> Any:  # noqa: ANN401 - any config
+def values(text: str | bytes, parser: strict_yaml._Parser = FASTEST) -> Any:
     result = outcome(text, parser)
     if not isinstance(result, Mapping):
         pytest.fail(str(result[0]))

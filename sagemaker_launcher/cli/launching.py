@@ -115,6 +115,11 @@ def rerun(
     run_options = RunOptions(**options)
     place = ArchivePlace(run_options.s3_root, archive, config_path)
     original = read_experiment(place.storage, place.find(experiment))
+    if not target and original.manifest.target not in _TARGETS:
+        raise UsageError(
+            f"it ran on {original.manifest.target!r}, which this version does not know",
+            hint=f"say where to run it: --on {' or --on '.join(_TARGETS)}",
+        )
     run = _Run(run_options, target or original.manifest.target, Path())
     plan = story.plan_rerun(
         original,

@@ -16,7 +16,7 @@ checkpoint = load_module("checkpoint")
 config = load_module("config")
 
 
-def checkpoints(folder: Path, *, keep: int = 2, fingerprint: str = "same") -> Any:  # noqa: ANN401 - its module has no name
+def checkpoints(folder: Path, *, keep: int = 2, fingerprint: str = "same") -> Any:
     return checkpoint.Checkpoints(folder, keep=keep, fingerprint=fingerprint)
 
 
@@ -91,7 +91,7 @@ def test_a_checkpoint_of_another_run_is_refused(tmp_path: Path) -> None:
         checkpoints(tmp_path, fingerprint="another").newest()
 
 
-def changed(key: str, value: str) -> Any:  # noqa: ANN401 - a YACS node
+def changed(key: str, value: str) -> Any:
     cfg = config.get_cfg_defaults()
     section, _, name = key.rpartition(".")
     setattr(cfg[section] if section else cfg, name, type((cfg[section] if section else cfg)[name])(value))

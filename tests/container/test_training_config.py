@@ -20,7 +20,7 @@ Load = Callable[..., Any]
 
 @pytest.fixture
 def load(tmp_path: Path) -> Load:
-    def load(text: str | bytes, overrides: Mapping[str, str] | None = None) -> Any:  # noqa: ANN401 - a YACS node
+    def load(text: str | bytes, overrides: Mapping[str, str] | None = None) -> Any:
         path = tmp_path / "training_config.yaml"
         path.write_bytes(text if isinstance(text, bytes) else text.encode())
         return config.load(path, overrides or {})
@@ -158,7 +158,7 @@ trees = st.recursive(st.dictionaries(keys, values), lambda inner: st.dictionarie
 @example(tree={"SOLVER": {}})
 @example(tree={"SOLVER": {"EPOCHS": {}}})
 @settings(deadline=None, max_examples=150)
-def test_any_tree_gives_a_valid_config_or_a_config_error(tree: dict[str, Any], tmp_path_factory: Any) -> None:  # noqa: ANN401
+def test_any_tree_gives_a_valid_config_or_a_config_error(tree: dict[str, Any], tmp_path_factory: Any) -> None:
     path = tmp_path_factory.getbasetemp() / "any.yaml"
     path.write_text(yaml.safe_dump(tree), "utf-8")
     try:

@@ -62,7 +62,7 @@ TEXT_CHANNEL = {
 }
 
 
-def make_environment(**changes: Any) -> dict[str, str]:  # noqa: ANN401 - any argument of script_environment
+def make_environment(**changes: Any) -> dict[str, str]:
     given_values: dict[str, Any] = {
         "base": Path("/opt/ml"),
         "job_name": "digits-20260101-000000-abcd",
@@ -76,7 +76,7 @@ def make_environment(**changes: Any) -> dict[str, str]:  # noqa: ANN401 - any ar
     return script_environment(**{**given_values, **changes})
 
 
-def training_env(**changes: Any) -> dict[str, Any]:  # noqa: ANN401 - the same
+def training_env(**changes: Any) -> dict[str, Any]:
     facts: dict[str, Any] = json.loads(make_environment(**changes)["SM_TRAINING_ENV"])
     return facts
 

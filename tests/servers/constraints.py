@@ -24,7 +24,7 @@ def _input_shape(operation: str) -> Shape:
     return botocore.session.Session().get_service_model("sagemaker").operation_model(operation).input_shape
 
 
-def _check(shape: Any, value: Any, path: str) -> Iterator[str]:  # noqa: ANN401 - botocore's shapes and JSON
+def _check(shape: Any, value: Any, path: str) -> Iterator[str]:
     if shape.type_name == "structure":
         yield from _check_structure(shape, value, path)
     elif shape.type_name == "list":
@@ -43,7 +43,7 @@ def _check(shape: Any, value: Any, path: str) -> Iterator[str]:  # noqa: ANN401 
         yield from _check_limits(shape, value, value, path)
 
 
-def _check_structure(shape: Any, value: dict[str, Any], path: str) -> Iterator[str]:  # noqa: ANN401 - as above
+def _check_structure(shape: Any, value: dict[str, Any], path: str) -> Iterator[str]:
     for name in shape.required_members:
         if name not in value:
             yield f"Value null at '{_join(path, name)}' failed to satisfy constraint: Member must not be null"
