@@ -94,7 +94,8 @@ class FolderStorage:
         bucket = self._root / prefix.bucket
         if not bucket.is_dir():
             raise NotFoundError(f"no such bucket: s3://{prefix.bucket} ({bucket})", code="bucket_not_found")
-        _refuse_traversal(prefix.parent)
+        # The last part may be the beginning of a name.
+        _refuse_traversal(S3Uri(prefix.bucket, prefix.key.rpartition("/")[0]))
         with _file_errors(prefix):
             for count, path in enumerate(_walk(bucket, prefix.key)):
                 if limit and count >= limit:
@@ -139,7 +140,7 @@ class FolderStorage:
 
 def _refuse_traversal(uri: S3Uri) -> None:
     """What S3 takes for a name like any other leads out of a folder; nothing but a hostile archive has such keys."""
-    if not {".", ".."}.isdisjoint(uri.key.split("/")):
+    if uri.key and not {"", ".", ".."}.isdisjoint(uri.key.split("/")):
         raise UnsafeError(f"{uri} has a key that leads out of its folder", code="traversal")
 
 

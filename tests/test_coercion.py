@@ -267,11 +267,11 @@ class TestOverrides:
     @pytest.mark.parametrize(
         ("key", "value", "problem"),
         [
-            ("COUNT", "x", "--set COUNT: COUNT: wrong type; expected a whole number, got x"),
+            ("COUNT", "x", "--set COUNT: wrong type; expected a whole number, got x"),
             ("COUNT", '"3"', 'got the text "3"'),
-            ("CONUT", "3", "--set CONUT: CONUT: unknown key (did you mean COUNT?)"),
+            ("CONUT", "3", "--set CONUT: unknown key (did you mean COUNT?)"),
             ("PART.DEEP.LAEF", "3", "PART.DEEP.LAEF: unknown key (did you mean PART.DEEP.LEAF?)"),
-            ("COUNT.x", "3", "--set COUNT.x: COUNT.x: COUNT is a value and has no keys of its own, got 3"),
+            ("COUNT.x", "3", "--set COUNT.x: COUNT is a value and has no keys of its own, got 3"),
             ("WORDS[0]", "a", "WORDS[0]: unknown key (did you mean WORDS?)"),
             ("", "3", "unknown key"),
             ("..", "3", "unknown key"),

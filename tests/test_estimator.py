@@ -57,7 +57,7 @@ def _sent(job: Job) -> list[Request]:
 
 @pytest.mark.filterwarnings("ignore")  # of the SDK's own imports
 class TestEstimator:
-    @hypothesis_settings(deadline=None, max_examples=150)
+    @hypothesis_settings(deadline=None, max_examples=100)
     @given(jobs)
     def test_sends_the_archived_request_once(self, job: Job) -> None:
         assert _sent(job) == [create_training_job_request(job)]
