@@ -27,7 +27,7 @@ demo: $(VENV)/.demo
 	@echo 'make demo: done. The last line above is the command that runs the same experiment again.'
 
 test: $(VENV)/.test
-	@$(VENV)/bin/python -m pytest --numprocesses $(WORKERS) --quiet
+	@$(VENV)/bin/python -m pytest --numprocesses $(WORKERS) --dist worksteal --quiet
 	@echo 'make test: passed. The lines that begin with SKIPPED, if any, say what this machine could not run.'
 
 toolkit-test: $(VENV)/.test $(TOOLKIT_VENV)/.installed

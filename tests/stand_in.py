@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -89,6 +90,17 @@ class Listing(FolderStorage):
             for key in self._keys
             if key.startswith(prefix.key)
         )
+
+
+def is_running(pid: int) -> bool:
+    """Whether a process runs; one that only waits for its parent to take note of its end does not."""
+    try:
+        os.kill(pid, 0)
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except ProcessLookupError:
+        return False
+    except FileNotFoundError:  # it has just ended, or this system has no such files
+        return not Path("/proc/self/stat").exists()
 
 
 @dataclass

@@ -211,8 +211,10 @@ class TestRenamedKeys:
 
     @pytest.mark.parametrize("text", ["OLD_TEXT: a\nTEXT: b\n", "TEXT: b\nOLD_TEXT: a\n"])
     def test_beside_their_new_name_are_a_problem(self, text: str) -> None:
-        [problem] = _problems(text)
+        merged = _merged(text)
+        [problem] = map(str, merged.problems)
         assert "OLD_TEXT: is the old name of TEXT, which is given too" in problem
+        assert (merged.values["TEXT"], merged.warnings) == ("b", [])
 
     def test_can_be_set_from_the_command_line(self) -> None:
         merged = _merged("{}", ("PART.LR", "0.3"))

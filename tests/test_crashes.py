@@ -16,7 +16,7 @@ import pytest
 
 from tests.commands import CommandLine, Finished
 from tests.project import Project
-from tests.stand_in import ARCHIVE, document, launch, local, nothing_written, rehearsal, snapshot
+from tests.stand_in import ARCHIVE, document, is_running, launch, local, nothing_written, rehearsal, snapshot
 
 # The moments of a launch, and what a crash right there leaves an experiment as; None: no experiment at all.
 MOMENTS = {
@@ -98,13 +98,6 @@ def listed(cli: CommandLine, project: Project) -> list[dict[str, Any]]:
     assert done.code == 0, done.err
     experiments: list[dict[str, Any]] = done.json["experiments"]
     return experiments
-
-
-def is_running(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except FileNotFoundError:
-        return False
 
 
 # --- a crash at each moment ---

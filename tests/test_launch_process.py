@@ -17,7 +17,7 @@ import pytest
 from sagemaker_launcher.rehearsal import toolkit
 from tests.commands import CommandLine, clean_environment
 from tests.project import Project
-from tests.stand_in import launch, local, nothing_written, rehearsal, rehearse, snapshot
+from tests.stand_in import is_running, launch, local, nothing_written, rehearsal, rehearse, snapshot
 
 PRELUDE = """\
 import json, os, pathlib, signal, subprocess, sys, time
@@ -92,27 +92,22 @@ def test_json_is_one_document_on_stdout(cli: CommandLine, project: Project) -> N
     assert all(local(project, uri).is_file() for uri in result["artifacts"].values())
 
 
-def test_lines_of_the_log_appear_while_the_program_runs(cli: CommandLine, project: Project) -> None:
+def test_lines_of_the_log_appear_while_the_program_runs(
+    cli: CommandLine, project: Project, tmp_path: Path
+) -> None:
     program(
         project,
-        "print('early', flush=True)\nwhile not (data / 'go').exists(): time.sleep(0.02)\nprint('late')",
+        "print('early', flush=True)\nwhile not (base / 'go').exists(): time.sleep(0.02)\nprint('late')",
     )
-    with cli.start(*rehearsal(project)) as process:
+    (tmp_path / "temporary").mkdir()
+    with cli.start(*rehearsal(project), env={"TMPDIR": str(tmp_path / "temporary")}) as process:
         assert process.stderr
-        for line in process.stderr:
-            if line == "algo-1 | early\n":
-                break
+        assert "algo-1 | early\n" in iter(process.stderr.readline, "")
         # The line is here, and the program waits for us before it can end.
         assert process.poll() is None
-        tree = Path(f"/proc/{children(process.pid)[0]}/environ").read_bytes().split(b"\0")
-        base = next(item for item in tree if item.startswith(b"SAGEMAKER_BASE_DIR=")).partition(b"=")[2]
-        (Path(os.fsdecode(base)) / "output/data/go").touch()
+        (next((tmp_path / "temporary").iterdir()) / "opt" / "ml" / "go").touch()
         assert "algo-1 | late\n" in process.stderr.readlines()
         assert process.wait(20) == 0
-
-
-def children(pid: int) -> list[int]:
-    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
 def test_nothing_that_the_program_prints_steers_the_terminal(cli: CommandLine, project: Project) -> None:
@@ -377,6 +372,25 @@ def test_the_program_can_import_what_lies_beside_it_and_what_any_program_can(
     assert here - anywhere == {str(project.folder / "code")}
 
 
+def test_the_program_has_no_terminal_to_wait_for(cli: CommandLine, project: Project) -> None:
+    program(project, "print(repr(sys.stdin.read()))")
+    with subprocess.Popen(
+        cli.command(*rehearsal(project)),
+        cwd=cli.folder,
+        env=dict(cli.environment),
+        stdin=subprocess.PIPE,  # as long as nobody closes it, reading from it does not end
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        try:
+            assert process.wait(20) == 0
+            assert process.stderr
+            assert "algo-1 | ''\n" in process.stderr.readlines()
+        finally:
+            process.kill()
+
+
 def test_a_shell_script_may_be_the_program(project: Project) -> None:
     (project.folder / "code" / "train.sh").write_text('#!/bin/sh\necho "$0 $1 $2 in $SM_CURRENT_HOST"\n')
     (project.folder / "code" / "train.sh").chmod(0o755)
@@ -574,13 +588,6 @@ def test_a_program_that_does_not_stop_is_killed_after_the_grace_period_and_its_c
     assert list(result["artifacts"]) == ["model"]
     pid = next(line for line in done.err.splitlines() if "child" in line).split()[-1]
     assert not is_running(int(pid))
-
-
-def is_running(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except FileNotFoundError:
-        return False
 
 
 # --- refusals, before anything is written ---

@@ -102,6 +102,16 @@ def test_a_rerun_has_the_same_configs_byte_for_byte_and_says_what_it_repeats(
     assert f"rerun of {experiment.uri}" in " ".join(shown.out.split())
 
 
+def test_a_rerun_keeps_bytes_that_this_version_would_write_differently(
+    cli: CommandLine, project: Project, experiment: Archived
+) -> None:
+    for name in CONFIGS:
+        forge(experiment, name, b"# by another version\n" + (experiment.folder / name).read_bytes())
+    again = local(project, rerun(cli, experiment.uri, "--s3-root", project.s3)["experiment"])
+    for name in CONFIGS:
+        assert (again / name).read_bytes() == (experiment.folder / name).read_bytes()
+
+
 def test_a_rerun_of_a_rerun_is_still_the_same(
     cli: CommandLine, project: Project, experiment: Archived
 ) -> None:

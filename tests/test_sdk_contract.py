@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 import json
-import pickle
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -193,7 +192,9 @@ class TestFacts:
 # --- In a process of its own, in which nothing else has been imported
 
 _SPY = """
-import json, pickle, sys
+import json, sys
+from tests.golden_requests import golden_job
+job = golden_job("shipped")
 calls = []
 
 def spy(event, arguments):
@@ -202,7 +203,6 @@ def spy(event, arguments):
         raise OSError("no network in tests")
 
 sys.addaudithook(spy)
-job = pickle.load(sys.stdin.buffer)
 requests = []
 
 class Client:
@@ -254,7 +254,6 @@ def _run(program: str, folder: Path, **variables: str) -> _Seen:
         [sys.executable, "-c", _SPY + program + _REPORT, str(report)],
         cwd=folder,
         env=clean_environment(home, PYTHONPATH=str(ROOT), **keys, **variables),
-        input=pickle.dumps(golden_job("shipped")),
         capture_output=True,
         timeout=120,
         check=False,

@@ -170,7 +170,9 @@ def test_deleting_what_is_gone_is_no_error(storage: FolderStorage, tmp_path: Pat
     assert not (tmp_path / "team/a").exists()
 
 
-@pytest.mark.parametrize("key", ["../outside", "a/../../outside", "..", "a/./b", "/outside", "a//b", "//outside"])
+@pytest.mark.parametrize(
+    "key", ["../outside", "a/../../outside", "..", "a/./b", "/outside", "a//b", "//outside"]
+)
 def test_no_key_leads_out_of_the_bucket(storage: FolderStorage, tmp_path: Path, key: str) -> None:
     (tmp_path / "outside").write_text("not yours")
     for act in (

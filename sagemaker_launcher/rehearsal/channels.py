@@ -82,8 +82,6 @@ def relative_path(key: str, prefix: str) -> str:
     A prefix that is a folder disappears; an object that is the prefix itself keeps its last part; a prefix that is the
     beginning of a name leaves that name whole.
     """
-    if key == prefix:
-        return key.rpartition("/")[2]
     for base in (prefix if prefix.endswith("/") else f"{prefix}/", f"{prefix.rpartition('/')[0]}/"):
         if key.startswith(base):
             return key.removeprefix(base)

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from sagemaker_launcher.rehearsal.program import Program
+from tests.stand_in import is_running
 
 PRELUDE = "import os, signal, subprocess, sys, time\n"
 FOREVER = "time.sleep(600)"
@@ -62,15 +63,6 @@ def lines_of(start: Start, text: str) -> list[str]:
     return log.lines
 
 
-def is_alive(pid: int) -> bool:
-    """Whether a process runs; one that only waits for its parent to take note of its end does not."""
-    try:
-        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    except FileNotFoundError:
-        return False
-    return state != "Z"
-
-
 def test_a_line_arrives_when_it_is_printed_and_not_at_the_end(start: Start) -> None:
     program, log = start("print('early'); time.sleep(0.6); print('late')")
     assert (program.wait(60), log.lines) == (0, ["early", "late"])
@@ -103,10 +95,6 @@ def test_a_very_long_line_is_split_and_nothing_of_it_is_lost(start: Start) -> No
 
 def test_much_output_is_read_to_its_end(start: Start) -> None:
     assert len(lines_of(start, "for i in range(20_000): print(i)")) == 20_000
-
-
-def test_the_program_has_no_terminal_to_wait_for(start: Start) -> None:
-    assert lines_of(start, "print(repr(sys.stdin.read()))") == ["''"]
 
 
 @pytest.mark.parametrize(
@@ -184,10 +172,10 @@ def test_nothing_that_the_program_started_outlives_it(start: Start, ending: str,
     while len(log.lines) < 2:
         time.sleep(0.01)
     pids = [int(line) for line in log.lines]
-    assert all(is_alive(pid) for pid in pids)
+    assert all(is_running(pid) for pid in pids)
     program.stop(5) if stop else program.wait(60)
     limit = time.monotonic() + 5
-    while any(is_alive(pid) for pid in pids):
+    while any(is_running(pid) for pid in pids):
         assert time.monotonic() < limit
         time.sleep(0.01)
 
