@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,13 @@ from tests.commands import CommandLine, clean_environment
 from tests.project import Project
 
 _SETTINGS = ("AWS_", "SAGEMAKER_", "SM_", "NO_COLOR", "FORCE_COLOR")
+
+
+def pytest_configure() -> None:
+    """Makes signals work in the commands under test, even if whoever started the tests had them ignored."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
 
 
 @pytest.fixture(autouse=True)

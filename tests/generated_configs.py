@@ -9,6 +9,7 @@ from datetime import datetime, timezone
 from functools import cache
 from typing import Any
 
+from hypothesis import Phase
 from hypothesis import strategies as st
 
 from sagemaker_launcher import config, service_model, strict_yaml
@@ -272,6 +273,8 @@ def job_of(given: Mapping[str, Any]) -> Job:
 
 
 jobs: st.SearchStrategy[Job] = settings().map(job_of)
+# For tests that take long and whose failures speak for themselves: a smaller example would cost minutes.
+WITHOUT_SHRINKING = (Phase.explicit, Phase.reuse, Phase.generate)
 
 
 @cache

@@ -18,13 +18,17 @@ from sagemaker_launcher.estimator import SDK_REQUIREMENT
 from tests.commands import ROOT, SCRIPT, clean_environment
 from tests.project import Project
 
-OLD_PYTHON = """#!/bin/sh
-case "$*" in *version*) echo Python 3.9.18; esac
-exit 1
+# Programs that behave like a Python that lacks something.
+OLD_PYTHON = f"""#!/bin/sh
+case "$1" in
+  --version) echo Python 3.9.18 ;;
+  -c) exec '{sys.executable}' -c "import sys; sys.version_info = (3, 9, 18); $2" ;;
+esac
 """
-NO_VENV = """#!/bin/sh
-case "$*" in *ensurepip*) exit 1; esac
-exit 0
+NO_VENV = f"""#!/bin/sh
+case "$1" in
+  -c) exec '{sys.executable}' -c "import sys; sys.modules['ensurepip'] = None; $2" ;;
+esac
 """
 
 
@@ -115,7 +119,7 @@ def make(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
 
 
 def stand_in(folder: Path, text: str) -> str:
-    """A program that behaves like a Python that lacks something."""
+    """Makes a program, and gives the word that makes `make` take it for Python."""
     path = folder / "python-of-this-test"
     path.write_text(text)
     path.chmod(0o755)

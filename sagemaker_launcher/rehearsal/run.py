@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from sagemaker_launcher.clock import utc_now
 from sagemaker_launcher.errors import LauncherError
 from sagemaker_launcher.events import Events
-from sagemaker_launcher.interrupts import Interrupted
+from sagemaker_launcher.interrupts import Interrupted, shielded
 from sagemaker_launcher.job import CONFIG_CHANNEL
 from sagemaker_launcher.naming import S3Uri
 from sagemaker_launcher.rehearsal import toolkit
@@ -117,15 +117,19 @@ class Run:
         with ExitStack() as stack:
             if sync:
                 stack.enter_context(sync.running())
-            program = Program(command, self._tree.code.resolve(), variables, self._line)
-            stack.callback(program.kill)
+            program = None
             try:
+                with shielded():  # a program that has started is also one that can be stopped
+                    program = Program(command, self._tree.code.resolve(), variables, self._line)
+                    stack.callback(program.kill)
                 exit_code = program.wait(limit)
                 if exit_code is None:
                     timed_out = True
                     self._enter_stopping(f"it has run for {limit} s", grace_s)
                     exit_code = program.stop(grace_s)
             except Interrupted as interrupted:
+                if program is None:
+                    raise
                 signal_number = interrupted.number
                 self._enter_stopping("interrupted", grace_s)
                 exit_code = _stop(program, grace_s)
