@@ -179,13 +179,17 @@ class _Merger:
         """Follows a dotted key down to the value that it names."""
         head, rest = parts[0], parts[1:]
         if isinstance(default, Open):
-            # Keys of an open mapping may have dots in them, such as a hyperparameter SOLVER.BASE_LR.
-            if not isinstance(default.element, (Section, Open)):
+            # Keys of an open mapping of texts may have dots in them, such as a hyperparameter SOLVER.BASE_LR.
+            if not isinstance(default.element, (Section, Open, Anything)):
                 head, rest = ".".join(parts), []
             # A key that no file could have is refused here, too.
             strict_yaml.parse_value(f"{{{json.dumps(head, ensure_ascii=False)}: 0}}", self._option)
             member: object = default.element
-            if rest:
+            if rest and isinstance(member, Anything):
+                # What may hold anything may hold sections, too.
+                into.setdefault(head, {})
+                member = default if isinstance(into[head], dict) else member
+            elif rest:
                 into.setdefault(head, default_values(member))
         elif head in default.members:
             member = default.members[head]

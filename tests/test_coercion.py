@@ -314,3 +314,13 @@ def test_every_given_key_has_its_place() -> None:
 def test_dotted_keys_are_in_the_order_of_the_defaults() -> None:
     assert _SCHEMA.dotted_keys[:2] == ("TEXT", "COUNT")
     assert _SCHEMA.dotted_keys[-2:] == ("PART.LEARNING_RATE", "PART.DEEP.LEAF")
+
+
+class TestFreeSections:
+    def test_an_override_reaches_into_them_as_deep_as_its_key_goes(self) -> None:
+        values = _values("FREE: {FLIP: {SIDES: 2}}", ("FREE.FLIP.P", "0.5"), ("FREE.NEW.DEEP.KEY", "on"))
+        assert values["FREE"] == {"FLIP": {"SIDES": 2, "P": 0.5}, "NEW": {"DEEP": {"KEY": "on"}}}
+
+    def test_a_value_in_them_has_no_keys_of_its_own(self) -> None:
+        [problem] = _problems("FREE: {FLIP: 1}", ("FREE.FLIP.P", "0.5"))
+        assert "FREE.FLIP is a value and has no keys of its own" in problem

@@ -100,6 +100,16 @@ class TestCheck:
             "--train SEED: wrong type; expected a whole number, got 1.5",
         ]  # fmt: skip
 
+    def test_refuses_secrets_in_either_file_and_in_options(self, cli: CommandLine, project: Project) -> None:
+        token = "ghp_" + "aB3dE5fG7h" * 3 + "iJ9kL1"
+        project.write(ESTIMATOR={"ENVIRONMENT": {"GITHUB": token}})
+        project.write_training(f"NAME: {token}\n")
+        done = cli("check", "--offline", "sagemaker_config.yaml", "--train", "NAME", token)
+        assert done.code == 14
+        assert token not in done.err + done.out
+        for place in ("sagemaker_config.yaml:", "training_config.yaml:1", "--train"):
+            assert place in done.err
+
     def test_tells_programs_its_problems_on_stdout(self, cli: CommandLine, project: Project) -> None:
         project.write(EXPERIMENT_NAME="")
         done = cli("check", "--offline", "--json", project.config)

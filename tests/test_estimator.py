@@ -184,6 +184,7 @@ def test_under_another_generation_of_the_sdk_a_launch_says_so_and_does_nothing(
     metadata = library / f"sagemaker-{version}.dist-info" / "METADATA"
     metadata.parent.mkdir(parents=True)
     metadata.write_text(f"Metadata-Version: 2.1\nName: sagemaker\nVersion: {version}\n")
+    (library / "sagemaker.py").write_text("print('was imported', flush=True)\n")
     before = _files(tmp_path)
     variables = {"PYTHONPATH": str(library), **_variables(aws)}
 

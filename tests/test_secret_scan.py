@@ -129,7 +129,7 @@ NAMED = [
     "SSH_PRIVATE_KEY: {}",
     "SERVICE_CREDENTIAL: {}",
     "auth: {}",
-    "//registry.npmjs.org/:_authToken={}",
+    "//registry.example.org/:_authToken={}",
     "docker login --password {} registry.example.com",
     'CONTAINER_ARGUMENTS: ["--api-key", "{}"]',
     "CONTAINER_ARGUMENTS: [--api-key={}]",
