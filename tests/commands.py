@@ -75,3 +75,10 @@ class CommandLine:
     @staticmethod
     def command(*words: str | Path) -> Sequence[str]:
         return [sys.executable, str(SCRIPT), *map(str, words)]
+
+
+def newest(cli: CommandLine) -> dict[str, Any]:
+    """The experiment of the tests' archive in S3 that was launched last; a list orders those of one second by name."""
+    listed = cli("list", "--archive", "s3://team/experiments", "--limit", "50", "--json").json["experiments"]
+    latest: dict[str, Any] = max(listed, key=lambda line: line["created_at"])
+    return latest

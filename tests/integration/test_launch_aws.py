@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from tests.commands import CommandLine
+from tests.commands import CommandLine, newest
 from tests.project import Project
 from tests.servers.aws import AwsServer
 from tests.servers.seaweed import SeaweedServer
@@ -247,10 +247,7 @@ def test_a_refusal_by_the_service_leaves_a_sealed_experiment_and_no_traceback(
     assert done.code == exit_code
     assert message in done.err
     assert not done.has_traceback
-    listed = aws_cli("list", "--archive", "s3://team/experiments", "--limit", "1", "--json").json[
-        "experiments"
-    ]
-    assert listed[0]["state"] == "not confirmed"
+    assert newest(aws_cli)["state"] == "not confirmed"
 
 
 def test_expired_credentials_while_waiting_leave_the_job_running(
@@ -348,11 +345,8 @@ def test_a_launcher_that_is_killed_is_classified_and_makes_no_second_job(
     wait_for(process, f"paused at {phase}")
     process.kill()
     process.communicate()
-    listed = aws_cli("list", "--archive", "s3://team/experiments", "--limit", "1", "--json").json[
-        "experiments"
-    ]
     expected = {"reserved": "interrupted", "sealed": "not confirmed", "started": "not confirmed"}
-    assert listed[0]["state"] == expected[phase]
+    assert newest(aws_cli)["state"] == expected[phase]
     assert len(aws.calls("CreateTrainingJob")) == (phase == "started")
     assert aws_cli("launch", project.config, "--detach").code == 0
     assert len(aws.calls("CreateTrainingJob")) == 1 + (phase == "started")

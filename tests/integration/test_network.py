@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.commands import CommandLine
+from tests.commands import CommandLine, newest
 from tests.project import Project
 from tests.servers.aws import AwsServer
 from tests.servers.faults import Kind, RecordedRequest
@@ -38,11 +38,6 @@ def puts(name: str) -> Callable[[RecordedRequest], bool]:
         return request.method == "PUT" and request.path.partition("?")[0].endswith(name)
 
     return matches
-
-
-def states(cli: CommandLine) -> list[str]:
-    listed = cli("list", "--archive", "s3://team/experiments", "--limit", "1", "--json").json["experiments"]
-    return [line["state"] for line in listed]
 
 
 def test_only_our_own_calls_and_create_training_job_leave_the_machine(
@@ -137,7 +132,7 @@ def test_s3_that_stays_busy_ends_the_launch_before_anything_is_started(
     done = proxied("launch", project.config)
     assert done.code == 9
     assert not aws.calls("CreateTrainingJob")
-    assert states(proxied) == ["interrupted"]
+    assert newest(proxied)["state"] == "interrupted"
 
 
 def test_the_login_page_of_a_network_is_not_taken_for_s3(
@@ -158,7 +153,7 @@ def test_a_token_that_expires_during_the_upload_leaves_no_job(
     assert done.code == 4
     assert done.json["error"]["hint"].startswith("log in")
     assert not aws.calls("CreateTrainingJob")
-    assert states(proxied) == ["interrupted"]
+    assert newest(proxied)["state"] == "interrupted"
 
 
 def test_a_broken_download_is_read_again(
