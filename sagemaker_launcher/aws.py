@@ -129,6 +129,16 @@ class Aws:
         with aws_errors("read the AWS profile"):
             return boto3.Session(region_name=self._region or None, profile_name=self._profile or None)
 
+    def credential_variables(self) -> dict[str, str]:
+        """The credentials as the variables that AWS's tools read. Raises CredentialsError when there are none."""
+        with aws_errors("read your credentials"):
+            credentials = self.session.get_credentials()
+            if credentials is None:
+                raise exceptions.NoCredentialsError
+            key, secret, token = credentials.get_frozen_credentials()
+        variables = {"AWS_ACCESS_KEY_ID": key, "AWS_SECRET_ACCESS_KEY": secret}
+        return variables | ({"AWS_SESSION_TOKEN": token} if token else {})
+
     def client(self, service: str) -> Any:  # noqa: ANN401 - boto3 is untyped
         """A client with this tool's time limits and retries."""
         region = self.session.region_name or ("us-east-1" if service == "s3" else None)
@@ -172,7 +182,7 @@ def aws_errors(action: str) -> Iterator[None]:
         NotFoundError: The bucket, object or resource does not exist.
         CapacityError: A quota is used up.
         ConflictError: The name is taken.
-        UnavailableError: No answer, or AWS is busy after all retries.
+        UnavailableError: No answer, a damaged one, or AWS is busy after all retries.
         ConfigError: The service refuses the request's content.
     """
     try:
@@ -195,7 +205,12 @@ def aws_errors(action: str) -> Iterator[None]:
     except exceptions.NoRegionError as error:
         problem = Problem("AWS.REGION", f"cannot {action}: no region is known")
         raise ConfigError([problem], hint="set AWS.REGION in the config, or AWS_DEFAULT_REGION") from error
-    except (exceptions.HTTPClientError, exceptions.ConnectionError) as error:
+    except (
+        exceptions.HTTPClientError,
+        exceptions.ConnectionError,
+        exceptions.IncompleteReadError,
+        exceptions.FlexibleChecksumError,
+    ) as error:
         raise UnavailableError(f"cannot {action}: {error}", hint=_NETWORK) from error
 
 

@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
-from botocore.exceptions import ClientError
+from botocore.awsrequest import AWSRequest
+from botocore.exceptions import ClientError, ConnectionError, FlexibleChecksumError, HTTPClientError  # noqa: A004
 from botocore.handlers import add_expect_header
+from botocore.response import StreamingBody
 
 from sagemaker_launcher.aws import Aws, aws_errors
 from sagemaker_launcher.errors import ConflictError, IntegrityError, UnavailableError
 from sagemaker_launcher.naming import S3Uri
-from sagemaker_launcher.storage import StoredObject, too_large
+from sagemaker_launcher.storage import Check, StoredObject, changed, no_check, too_large
 
 _READ_ATTEMPTS = 3
 _CONFLICT_ATTEMPTS = 3
+_OK = {200, 206}
+_CHUNK_BYTES = 2**20
 
 
 class S3Storage:
@@ -38,6 +42,8 @@ class S3Storage:
         client = self._aws.client("s3")
         # Objects of an archive are small: asking for permission to send the body doubles the time of each PUT.
         client.meta.events.unregister("before-call.s3", add_expect_header)
+        # For links in browsers boto3 still prefers a signature that S3 refuses for many an encrypted object.
+        client.meta.events.register_first("choose-signer.s3.GetObject", _newest_signature)
         if self._owner:
             client.meta.events.register("provide-client-params.s3", _demand(self._owner()))
         return client
@@ -88,10 +94,7 @@ class S3Storage:
                 raise _ConcurrentWriteError from error
             raise
         if "ETag" not in answer:
-            # The login page of a network answers 200 to everything.
-            raise UnavailableError(
-                f"cannot write {uri}: what answered is not S3", hint="log in to this network first"
-            )
+            raise _not_s3(f"write {uri}")
 
     def _holds(self, uri: S3Uri, data: bytes) -> bool:
         try:
@@ -110,12 +113,51 @@ class S3Storage:
                 for item in page.get("Contents", ()):
                     yield StoredObject(S3Uri(prefix.bucket, item["Key"]), item["Size"], item["ETag"])
 
-    def download(self, uri: S3Uri, path: Path) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        incomplete = path.with_name(secrets.token_hex(8))
-        with aws_errors(f"download {uri}"):
-            self._client.download_file(uri.bucket, uri.key, str(incomplete))
-        incomplete.replace(path)
+    def download(self, uri: S3Uri, file: BinaryIO, tag: str = "", check: Check = no_check) -> None:
+        failures = 0
+        while True:
+            start = file.tell()
+            try:
+                with aws_errors(f"download {uri}"):
+                    body, tag = self._body(uri, start, tag)
+                    _copy(body, file, check)
+                return
+            except UnavailableError:
+                # What has come stays, and only the rest is asked for again: of the same object, says its tag.
+                failures = 1 if file.tell() > start else failures + 1
+                if failures == _READ_ATTEMPTS:
+                    raise
+
+    def _body(self, uri: S3Uri, start: int, tag: str) -> tuple[Any, str]:
+        """An object from a byte on, and its tag.
+
+        get_object takes three times the processor time of a request that is signed in advance, which many small
+        objects make the time of everybody who waits. So it only gets what did not succeed at once: it knows how to
+        wait, where a bucket has moved to, and what every error is called.
+        """
+        conditions = {"Range": f"bytes={start}-"} if start else {}
+        if tag:
+            conditions["If-Match"] = tag
+        url = self._client.generate_presigned_url("get_object", Params={"Bucket": uri.bucket, "Key": uri.key})
+        request = AWSRequest("GET", url, conditions, stream_output=True).prepare()
+        # The client's own session has the proxies, the certificates and the time limits.
+        with suppress(HTTPClientError, ConnectionError):
+            answer = self._client._endpoint.http_session.send(request)  # noqa: SLF001 - there is no public way to it
+            if answer.status_code in _OK and "ETag" in answer.headers:
+                return StreamingBody(answer.raw, answer.headers.get("Content-Length")), answer.headers["ETag"]
+            answer.raw.close()
+        return self._body_slowly(uri, {name.replace("-", ""): value for name, value in conditions.items()})
+
+    def _body_slowly(self, uri: S3Uri, conditions: dict[str, str]) -> tuple[Any, str]:
+        try:
+            answer = self._client.get_object(Bucket=uri.bucket, Key=uri.key, **conditions)
+        except ClientError as error:
+            if error.response["Error"]["Code"] in {"PreconditionFailed", "412"}:
+                raise changed(uri) from error
+            raise
+        if "ETag" not in answer:
+            raise _not_s3(f"download {uri}")
+        return answer["Body"], answer["ETag"]
 
     def upload(self, path: Path, uri: S3Uri) -> None:
         with aws_errors(f"upload {uri}"):
@@ -124,6 +166,31 @@ class S3Storage:
     def delete(self, uri: S3Uri) -> None:
         with aws_errors(f"delete {uri}"):
             self._client.delete_object(Bucket=uri.bucket, Key=uri.key)
+
+
+def _copy(body: Any, file: BinaryIO, check: Check) -> None:  # noqa: ANN401 - botocore is untyped
+    """Copies to the end: only then does botocore compare the length and the checksum."""
+    try:
+        while chunk := body.read(_CHUNK_BYTES):
+            check()
+            file.write(chunk)
+    except FlexibleChecksumError:
+        file.seek(0)
+        file.truncate()
+        raise
+
+
+def _not_s3(action: str) -> UnavailableError:
+    """The login page of a network answers 200 to everything."""
+    return UnavailableError(f"cannot {action}: what answered is not S3", hint="log in to this network first")
+
+
+def _newest_signature(signature_version: str, **_: object) -> str | None:
+    """Signature version 4 for requests that are signed in advance; None: all others are signed as always.
+
+    https://docs.aws.amazon.com/AmazonS3/latest/userguide/UsingKMSEncryption.html
+    """
+    return "s3v4-query" if signature_version == "v4-query" else None
 
 
 def _demand(owner: str) -> Callable[..., dict[str, Any]]:

@@ -6,11 +6,12 @@ import hashlib
 import os
 import secrets
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from operator import itemgetter
 from pathlib import Path
-from typing import Protocol
+from typing import BinaryIO, Protocol
 
 from sagemaker_launcher.errors import (
     ConflictError,
@@ -22,6 +23,12 @@ from sagemaker_launcher.errors import (
 from sagemaker_launcher.naming import S3Uri
 
 _TEMPORARY = ".incomplete"
+_CHUNK_BYTES = 2**20
+Check = Callable[[], None]
+
+
+def no_check() -> None:
+    """Lets a download go on."""
 
 
 @dataclass(frozen=True)
@@ -45,8 +52,15 @@ class Storage(Protocol):
     def list(self, prefix: S3Uri, limit: int = 0) -> Iterator[StoredObject]:
         """The objects whose keys start with the prefix, in the order of their keys; at most `limit` when not 0."""
 
-    def download(self, uri: S3Uri, path: Path) -> None:
-        """Copies an object to a file, which appears only when it is complete."""
+    def download(self, uri: S3Uri, file: BinaryIO, tag: str = "", check: Check = no_check) -> None:
+        """Writes an object's bytes into an empty file.
+
+        Args:
+            uri: The object.
+            file: Open for writing; `appearing` makes one that is only seen when it is complete.
+            tag: The tag that a listing gave; when given, an object that has another one by now raises IntegrityError.
+            check: Called before each part of the object; what it raises ends the download.
+        """
 
     def upload(self, path: Path, uri: S3Uri) -> None:
         """Copies a file to an object, replacing what is there."""
@@ -97,21 +111,18 @@ class FolderStorage:
         # The last part may be the beginning of a name.
         _refuse_traversal(S3Uri(prefix.bucket, prefix.key.rpartition("/")[0]))
         with _file_errors(prefix):
-            for count, path in enumerate(_walk(bucket, prefix.key)):
+            for count, (key, status) in enumerate(_walk(bucket, prefix.key)):
                 if limit and count >= limit:
                     return
-                status = path.stat()
-                key = path.relative_to(bucket).as_posix()
-                yield StoredObject(
-                    S3Uri(prefix.bucket, key), status.st_size, f"{status.st_size}-{status.st_mtime_ns}"
-                )
+                yield StoredObject(S3Uri(prefix.bucket, key), status.st_size, _tag(status))
 
-    def download(self, uri: S3Uri, path: Path) -> None:
-        incomplete = path.with_name(secrets.token_hex(8))
-        with _file_errors(uri):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(self._path(uri), incomplete)
-            incomplete.replace(path)
+    def download(self, uri: S3Uri, file: BinaryIO, tag: str = "", check: Check = no_check) -> None:
+        with _file_errors(uri), self._path(uri).open("rb") as source:
+            while chunk := source.read(_CHUNK_BYTES):
+                check()
+                file.write(chunk)
+            if tag and tag != _tag(os.fstat(source.fileno())):
+                raise changed(uri)
 
     def upload(self, path: Path, uri: S3Uri) -> None:
         with _file_errors(uri), self._temporary() as temporary:
@@ -144,25 +155,50 @@ def _refuse_traversal(uri: S3Uri) -> None:
         raise UnsafeError(f"{uri} has a key that leads out of its folder", code="traversal")
 
 
-def _walk(bucket: Path, prefix: str) -> Iterator[Path]:
-    """Files below a folder in the order of their keys, looking only where the prefix leads."""
-    start, _, _ = prefix.rpartition("/")
-    return _walk_folder(bucket / start, bucket, prefix)
+def _walk(bucket: Path, prefix: str) -> Iterator[tuple[str, os.stat_result]]:
+    """Keys and states of the files in a bucket's folder in the order of their keys, looking only where the prefix leads."""
+    start, slash, _ = prefix.rpartition("/")
+    folder = bucket / start
+    return _walk_folder(str(folder), f"{start}{slash}", prefix) if folder.is_dir() else iter(())
 
 
-def _walk_folder(folder: Path, bucket: Path, prefix: str) -> Iterator[Path]:
-    if not folder.is_dir():
-        return
-    # S3 orders whole keys, so a folder counts as its name with the slash.
-    entries = sorted(os.scandir(folder), key=lambda entry: f"{entry.name}/" if entry.is_dir() else entry.name)
-    for entry in entries:
-        path = Path(entry.path)
-        key = path.relative_to(bucket).as_posix()
-        if entry.is_dir():
-            if f"{key}/".startswith(prefix) or prefix.startswith(f"{key}/"):
-                yield from _walk_folder(path, bucket, prefix)
-        elif key.startswith(prefix):
-            yield path
+def _walk_folder(folder: str, key: str, prefix: str) -> Iterator[tuple[str, os.stat_result]]:
+    with os.scandir(folder) as entries:
+        # S3 orders whole keys, so a folder counts as its name with the slash.
+        found = sorted(
+            ((f"{key}{entry.name}{'/' * entry.is_dir()}", entry) for entry in entries), key=itemgetter(0)
+        )
+    for name, entry in found:
+        if name.endswith("/"):
+            if name.startswith(prefix) or prefix.startswith(name):
+                yield from _walk_folder(entry.path, name, prefix)
+        elif name.startswith(prefix):
+            yield name, entry.stat()
+
+
+def _tag(status: os.stat_result) -> str:
+    return f"{status.st_size}-{status.st_mtime_ns}"
+
+
+@contextmanager
+def appearing(path: Path) -> Iterator[BinaryIO]:
+    """A file to write, in a folder that is made when needed, that takes its name only when the block ends well, and leaves nothing otherwise."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    incomplete = path.with_name(secrets.token_hex(8))
+    try:
+        with incomplete.open("wb") as file:
+            yield file
+        incomplete.replace(path)
+    except BaseException:
+        incomplete.unlink(missing_ok=True)
+        raise
+
+
+def changed(uri: S3Uri) -> IntegrityError:
+    """The error for an object that is no longer the listed one."""
+    return IntegrityError(
+        f"{uri} was replaced after it was listed", hint="run the same again", code="object_changed"
+    )
 
 
 def too_large(uri: S3Uri, limit: int) -> IntegrityError:

@@ -5,40 +5,94 @@ https://docs.aws.amazon.com/sagemaker/latest/dg/model-access-training-data.html
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import json
+import os
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
 
-from sagemaker_launcher.errors import EnvironmentProblemError, NotFoundError, UnsafeError
+from sagemaker_launcher.errors import EnvironmentProblemError, IntegrityError, NotFoundError, UnsafeError
 from sagemaker_launcher.naming import S3Uri
 from sagemaker_launcher.request import Request
 from sagemaker_launcher.storage import Storage, StoredObject
 
+# A record's length has 29 bits: https://mxnet.apache.org/versions/1.9.1/api/architecture/note_data_loading
+RECORD_MAX_BYTES = 2**29 - 1
+_MANIFEST_MAX_BYTES = 64 * 2**20
 _CONCURRENT = 16
-_MODES = ("File", "FastFile")
+# Listing a folder is cheaper than asking for each object, unless most of the folder is not wanted.
+_LISTED_PER_WANTED = 10
+_LISTED_ALWAYS = 1000
+_HOSTILE = {"", ".", ".."}
+_REHEARSABLE = {
+    ("S3Prefix", "File"),
+    ("S3Prefix", "FastFile"),
+    ("S3Prefix", "Pipe"),
+    ("ManifestFile", "File"),
+    ("ManifestFile", "Pipe"),
+}
 
 
 @dataclass(frozen=True)
 class Placed:
-    """An object of a channel and the path below the channel's folder where the service puts it."""
+    """An object of a channel and where the service puts it.
+
+    Attributes:
+        source: The object.
+        size: In bytes.
+        tag: Changes when the content does (S3: the ETag).
+        relative: The path below the channel's folder.
+    """
 
     source: S3Uri
     size: int
+    tag: str
     relative: str
 
 
 @dataclass(frozen=True)
 class ChannelContent:
-    """One channel with everything in it."""
+    """One channel with everything in it.
+
+    Attributes:
+        name: The channel's name.
+        mode: `File`, `FastFile` or `Pipe`.
+        objects: In the order of their keys, or of the manifest.
+        sharded: Each host gets a part of the objects (ShardedByS3Key) instead of all of them.
+        groups: The instance groups that get the channel; empty: all.
+        gzip: Objects are decompressed on their way into a pipe.
+        record_io: Each object becomes one RecordIO record in a pipe.
+        shuffle_seed: Pipes have the objects in another order in each epoch; None: always in their own order.
+    """
 
     name: str
-    read_only: bool
+    mode: str
     objects: tuple[Placed, ...]
+    sharded: bool
+    groups: tuple[str, ...]
+    gzip: bool
+    record_io: bool
+    shuffle_seed: int | None
+
+    def part(self, index: int, count: int) -> tuple[Placed, ...]:
+        """What one host gets.
+
+        The service does not say which object goes to which host (botocore model, S3DataDistributionType), only that
+        each goes to exactly one, and that with fewer objects than hosts some hosts get nothing.
+
+        Args:
+            index: The host's place among those that get the channel, from 0.
+            count: How many hosts get the channel.
+        """
+        return self.objects[index::count] if self.sharded else self.objects
 
 
 def list_channel(channel: Request, default_mode: str, storage: Storage) -> ChannelContent:
     """Looks up what a channel has, before anything of the job is started.
+
+    The objects of a ManifestFile keep their whole keys below the channel's folder. AWS does not document their
+    places, and the one public report says so (https://github.com/aws/sagemaker-python-sdk/issues/723): programs should
+    look for their files in all folders of such a channel.
 
     Args:
         channel: An entry of the request's InputDataConfig.
@@ -46,34 +100,48 @@ def list_channel(channel: Request, default_mode: str, storage: Storage) -> Chann
         storage: Where the objects are.
 
     Raises:
-        NotFoundError: No object has the prefix; the service refuses such a job.
-        EnvironmentProblemError: This target cannot reproduce the channel's kind, or two objects have the same place.
+        NotFoundError: No object has the prefix, or one of a manifest does not exist; the service refuses such a job.
+        EnvironmentProblemError: The channel cannot be rehearsed, the service would refuse its mode, its manifest makes
+            no sense, or two objects have the same place.
         UnsafeError: A key would leave the channel's folder.
     """
     name, mode = channel["ChannelName"], channel.get("InputMode", default_mode)
     source = channel["DataSource"].get("S3DataSource", {})
     kind = source.get("S3DataType", "file system")
-    if mode not in _MODES or kind != "S3Prefix":
-        raise EnvironmentProblemError(
-            f"channel {name!r}: the process target cannot rehearse {kind} data in {mode} mode",
-            hint=f"rehearse it as plain files: --set CHANNELS.{name}.INPUT_MODE File, with an S3 prefix",
-            code="not_rehearsable",
+    if (kind, mode) not in _REHEARSABLE:
+        raise _not_rehearsable(
+            f"channel {name!r}: {kind} data in {mode} mode cannot be rehearsed",
+            f"rehearse it as plain files: --set CHANNELS.{name}.INPUT_MODE File, with an S3 prefix",
         )
-    prefix = S3Uri.parse(source["S3Uri"])
-    objects = placed_objects(prefix, storage)
+    uri = S3Uri.parse(source["S3Uri"])
+    objects = placed_objects(uri, storage) if kind == "S3Prefix" else _manifest_objects(name, uri, storage)
     if not objects:
         raise NotFoundError(
-            f"channel {name!r}: no S3 objects found under {prefix}",
+            f"channel {name!r}: no S3 objects found under {uri}",
             hint="check the URI; with --s3-root the objects have to be in that folder",
             code="no_input_data",
         )
-    _refuse_same_place(name, objects)
-    return ChannelContent(name, mode == "FastFile", objects)
+    content = ChannelContent(
+        name=name,
+        mode=mode,
+        objects=objects,
+        sharded=source.get("S3DataDistributionType") == "ShardedByS3Key",
+        groups=tuple(source.get("InstanceGroupNames", ())),
+        gzip=channel.get("CompressionType") == "Gzip",
+        record_io=channel.get("RecordWrapperType") == "RecordIO",
+        shuffle_seed=channel.get("ShuffleConfig", {}).get("Seed"),
+    )
+    _check(content, uri)
+    return content
 
 
 def placed_objects(prefix: S3Uri, storage: Storage) -> tuple[Placed, ...]:
     """All objects under a prefix, without the markers of empty folders. Raises UnsafeError for a hostile key."""
-    return tuple(_place(item, prefix) for item in storage.list(prefix) if not item.uri.key.endswith("/"))
+    return tuple(
+        _place(item, relative_path(item.uri.key, prefix.key))
+        for item in storage.list(prefix)
+        if not item.uri.key.endswith("/")
+    )
 
 
 def relative_path(key: str, prefix: str) -> str:
@@ -88,49 +156,161 @@ def relative_path(key: str, prefix: str) -> str:
     return key
 
 
-def materialise(
-    content: ChannelContent, folder: Path, storage: Storage, advance: Callable[[int], None]
-) -> None:
-    """Copies a channel's objects into its folder.
+def manifest_uris(content: bytes) -> tuple[S3Uri, ...]:
+    """Reads a ManifestFile: `[{"prefix": "s3://bucket/base/"}, "relative/a.csv", ...]`.
 
-    Args:
-        content: What the channel has.
-        folder: The channel's folder.
-        storage: Where the objects are.
-        advance: Called with the number of bytes after each object.
+    Returns:
+        The prefix joined with each of the other entries, in their order and each once.
+
+    Raises:
+        ValueError: It is something else; the message says what (botocore model, S3DataSource.S3Uri).
     """
+    try:
+        document = json.loads(content)
+    except (ValueError, RecursionError):
+        raise ValueError("it is not JSON") from None
+    if not isinstance(document, list) or not document:
+        raise ValueError('it has to be a list such as [{"prefix": "s3://bucket/folder/"}, "a.csv"]')
+    head, *rest = document
+    prefix = head.get("prefix") if isinstance(head, dict) else None
+    if not isinstance(prefix, str) or not prefix.startswith("s3://") or "/" not in prefix[5:]:
+        raise ValueError('its first entry has to be {"prefix": "s3://bucket/..."}')
+    bucket, _, base = prefix.removeprefix("s3://").partition("/")
+    S3Uri.parse(f"s3://{bucket}/")
+    if not rest:
+        raise ValueError("it names no objects")
+    return tuple(dict.fromkeys(S3Uri(bucket, base + _entry(entry, base)) for entry in rest))
 
-    def fetch(placed: Placed) -> None:
-        path = folder / placed.relative
-        storage.download(placed.source, path)
-        if content.read_only:
-            path.chmod(0o444)
-        advance(placed.size)
 
-    with ThreadPoolExecutor(min(_CONCURRENT, len(content.objects))) as pool:
-        list(pool.map(fetch, content.objects))
+def _entry(entry: object, base: str) -> str:
+    if not isinstance(entry, str):
+        raise ValueError("every entry after the first has to be a text")  # noqa: TRY004 - a wrong document, no bug
+    if not entry or entry.endswith("/"):
+        raise ValueError(f"the entry {entry!r} names no object")
+    try:
+        (base + entry).encode()
+    except UnicodeEncodeError:
+        raise ValueError(f"the entry {entry!r} is no text") from None
+    return entry
 
 
-def _refuse_same_place(channel: str, objects: Iterable[Placed]) -> None:
-    """Nothing says which of two objects the service would keep: `data/train` has `data/train/train2/x` and `data/train2/x`."""
-    taken: dict[str, S3Uri] = {}
-    for placed in objects:
-        other = taken.setdefault(placed.relative, placed.source)
-        if other != placed.source:
-            raise EnvironmentProblemError(
-                f"channel {channel!r}: {other} and {placed.source} have the same place, {placed.relative}",
-                hint="end the channel's URI with a slash",
-                code="not_rehearsable",
+def _manifest_objects(channel: str, uri: S3Uri, storage: Storage) -> tuple[Placed, ...]:
+    try:
+        uris = manifest_uris(storage.read(uri, _MANIFEST_MAX_BYTES))
+    except IntegrityError as error:
+        raise EnvironmentProblemError(
+            f"channel {channel!r}: the manifest {uri} is larger than 64 MiB",
+            hint="divide it into several channels",
+            code="manifest_invalid",
+        ) from error
+    except ValueError as error:
+        raise EnvironmentProblemError(
+            f"channel {channel!r}: the manifest {uri} is not one: {error}",
+            hint="correct the file, or use the S3 prefix of the data itself",
+            code="manifest_invalid",
+        ) from error
+    for wanted in uris:
+        _refuse_hostile(wanted, wanted.key)
+    items = _look_up(uris, storage)
+    missing = [wanted for wanted in uris if wanted not in items]
+    if missing:
+        raise NotFoundError(
+            f"channel {channel!r}: {len(missing)} of the {len(uris)} objects of {uri} do not exist, such as {missing[0]}",
+            hint="correct the manifest, or upload them",
+            code="no_input_data",
+        )
+    return tuple(_place(items[wanted], wanted.key) for wanted in uris)
+
+
+def _look_up(uris: tuple[S3Uri, ...], storage: Storage) -> dict[S3Uri, StoredObject]:
+    """Finds objects of one bucket: by one listing of what their keys begin with, and one by one where that is too long."""
+    prefix = os.path.commonprefix([uri.key for uri in uris])  # noqa: RUF071 - S3 compares by characters, too
+    limit = _LISTED_ALWAYS + _LISTED_PER_WANTED * len(uris)
+    listed = list(storage.list(S3Uri(uris[0].bucket, prefix), limit))
+    found = {item.uri: item for item in listed}
+    if len(listed) == limit:
+        with ThreadPoolExecutor(_CONCURRENT) as pool:
+            rest = [uri for uri in uris if uri not in found]
+            for items in pool.map(lambda uri: list(storage.list(uri, 1)), rest):
+                found.update((item.uri, item) for item in items)
+    return found
+
+
+def _check(content: ChannelContent, uri: S3Uri) -> None:
+    if content.mode == "Pipe":
+        _refuse_large_records(content)
+        return
+    if content.mode == "FastFile":
+        _refuse_partial_names(content, uri)
+    _refuse_same_place(content)
+
+
+def _refuse_large_records(content: ChannelContent) -> None:
+    largest = max(content.objects, key=lambda placed: placed.size)
+    if content.record_io and largest.size > RECORD_MAX_BYTES:
+        raise _not_rehearsable(
+            f"channel {content.name!r}: {largest.source} has {largest.size:,} bytes, and a RecordIO record at most"
+            f" {RECORD_MAX_BYTES:,}",
+            "divide the object, or leave RecordWrapperType out",
+        )
+
+
+def _refuse_partial_names(content: ChannelContent, uri: S3Uri) -> None:
+    """FastFile takes whole folders: https://docs.aws.amazon.com/sagemaker/latest/dg/model-access-training-data.html."""
+    for placed in content.objects:
+        if placed.source != uri and not placed.source.key.startswith(uri.folder.key):
+            raise _not_rehearsable(
+                f"channel {content.name!r}: {uri} is only the beginning of the name {placed.source}, which FastFile mode"
+                " does not take",
+                "end the channel's URI with a slash, or use File mode",
             )
 
 
-def _place(item: StoredObject, prefix: S3Uri) -> Placed:
-    relative = relative_path(item.uri.key, prefix.key)
-    parts = relative.split("/")
-    if any(part in {"", ".", ".."} for part in parts) or "\0" in relative or "\\" in relative:
+def _refuse_same_place(content: ChannelContent) -> None:
+    """Nothing says which of two objects the service would keep: `data/train` has `data/train/train2/x` and `data/train2/x`."""
+    taken: dict[str, S3Uri] = {}
+    folders: dict[str, S3Uri] = {}
+    for placed in content.objects:
+        other = taken.setdefault(placed.relative, placed.source)
+        if other != placed.source:
+            raise _same_place(content.name, other, placed)
+        for folder in _folders(placed.relative):
+            if folder in folders:
+                break
+            folders[folder] = placed.source
+    for placed in content.objects:
+        if placed.relative in folders:
+            raise _same_place(content.name, folders[placed.relative], placed)
+
+
+def _folders(relative: str) -> Iterator[str]:
+    """The folders above a path, the nearest first."""
+    folder = relative.rpartition("/")[0]
+    while folder:
+        yield folder
+        folder = folder.rpartition("/")[0]
+
+
+def _same_place(channel: str, other: S3Uri, placed: Placed) -> EnvironmentProblemError:
+    return _not_rehearsable(
+        f"channel {channel!r}: {other} and {placed.source} have the same place, {placed.relative}",
+        "end the channel's URI with a slash; no folder can have the name of a file beside it",
+    )
+
+
+def _not_rehearsable(message: str, hint: str) -> EnvironmentProblemError:
+    return EnvironmentProblemError(message, hint=hint, code="not_rehearsable")
+
+
+def _place(item: StoredObject, relative: str) -> Placed:
+    _refuse_hostile(item.uri, relative)
+    return Placed(item.uri, item.size, item.tag, relative)
+
+
+def _refuse_hostile(uri: S3Uri, relative: str) -> None:
+    if not _HOSTILE.isdisjoint(relative.split("/")) or "\0" in relative or "\\" in relative:
         raise UnsafeError(
-            f"{item.uri} has a key that could leave the folder it is copied to",
+            f"{uri} has a key that could leave the folder it is copied to",
             hint="rename the object",
             code="traversal",
         )
-    return Placed(item.uri, item.size, relative)
