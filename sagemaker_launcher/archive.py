@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from enum import Enum
+from pathlib import Path
 from typing import Any, TypeVar
 
 from sagemaker_launcher.clock import utc
@@ -45,10 +46,11 @@ SAGEMAKER_CONFIG, TRAINING_CONFIG, REQUEST, PATCH = (
     "uncommitted.patch",
 )
 INTENT, MANIFEST, LAUNCH, RESULT = "intent.json", "manifest.json", "launch.json", "result.json"
+LOGS = "logs"  # a folder; rehearsals keep a file per host and attempt in it
 PATCH_MAX = 1024 * 1024  # bytes
 _SEALABLE = (SAGEMAKER_CONFIG, TRAINING_CONFIG, REQUEST, PATCH)
 _FILE_MAX = 4 * 1024 * 1024  # bytes; no file of an experiment comes near
-_FILES_MAX = 100  # no folder of an experiment has more files; a folder of experiments may have millions
+_FILES_MAX = 1000  # one page of a listing; an experiment has not that many files, a folder of experiments may have millions
 _INDEX = "_index"  # no experiment's name can start with an underscore
 _CONCURRENT = 8
 _Value = TypeVar("_Value")
@@ -170,6 +172,10 @@ class Archive:
     def record_result(self, folder: S3Uri, result: JobResult) -> None:
         """Says how the job ended."""
         self._storage.create(folder / RESULT, to_bytes(result.to_json()))
+
+    def record_log(self, folder: S3Uri, path: Path) -> None:
+        """Keeps a log file beside the result, under its own name; each name is used once."""
+        self._storage.upload(path, folder / LOGS / path.name)
 
     def find(self, job_name: str) -> S3Uri:
         """The folder of an experiment whose job name is known; the name alone tells where its index entry is.

@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from sagemaker_launcher import defaults, request_model, rules, strict_yaml
@@ -28,10 +28,12 @@ class Source:
     Attributes:
         folder: The folder that enters the image; None when the code is only in the image.
         entry_point: The program in it, such as `main.py`.
+        container_folder: Where the image has that folder.
     """
 
     folder: Path | None
     entry_point: str
+    container_folder: str
 
 
 @dataclass(frozen=True)
@@ -178,7 +180,7 @@ def load_archived(
         sagemaker=defaults.frozen(merged.values),
         sagemaker_yaml=strict_yaml.dump(archived) if settings else sagemaker.data,
         training_yaml=strict_yaml.dump(merged_training.values) if train else training.data,
-        source=source if source.folder else Source(source_folder, source.entry_point),
+        source=source if source.folder else replace(source, folder=source_folder),
         texts=(),
         overrides=overrides,
         warnings=tuple(merged.warnings),
@@ -265,13 +267,20 @@ def _own_problems(merged: Merged) -> Iterator[Problem]:
     if entry_point.is_absolute() or ".." in entry_point.parts:
         key = "SOURCE.ENTRY_POINT"
         yield Problem(merged.place(key), "has to be a file below SOURCE.DIR", key, str(entry_point))
+    place = PurePosixPath(merged.values["SOURCE"]["CONTAINER_DIR"])
+    if not place.is_absolute() or ".." in place.parts or place == PurePosixPath("/"):
+        key = "SOURCE.CONTAINER_DIR"
+        yield Problem(
+            merged.place(key), "has to be the absolute path of a folder in the image", key, str(place)
+        )
 
 
 def _source(base: Path, merged: Merged, problems: list[Problem]) -> Source:
-    values = merged.values
-    written, entry_point = values["SOURCE"]["DIR"], values["SOURCE"]["ENTRY_POINT"]
+    values = merged.values["SOURCE"]
+    written, entry_point = values["DIR"], values["ENTRY_POINT"]
+    nowhere = Source(None, entry_point, values["CONTAINER_DIR"])
     if not written:
-        return Source(None, entry_point)
+        return nowhere
     folder = base / written
     if not _exists(folder, Path.is_dir):
         problems.append(
@@ -282,12 +291,12 @@ def _source(base: Path, merged: Merged, problems: list[Problem]) -> Source:
                 expected='the folder with the training code, or "" when it is only in the image',
             )
         )
-        return Source(None, entry_point)
+        return nowhere
     folder = folder.resolve()
     if not _exists(folder / entry_point, Path.is_file):
         place = merged.place("SOURCE.ENTRY_POINT")
         problems.append(Problem(place, f"no such file in {folder}", "SOURCE.ENTRY_POINT", entry_point))
-    return Source(folder, entry_point)
+    return replace(nowhere, folder=folder)
 
 
 def _exists(path: Path, kind: Callable[[Path], bool]) -> bool:

@@ -91,10 +91,11 @@ _C.ESTIMATOR.TENSORBOARD_OUTPUT_CONFIG.CONTAINER_LOCAL_OUTPUT_PATH = ""
 _C.TAGS = CfgNode(new_allowed=True)  # tags of the job, besides the two that this tool adds
 
 _C.SOURCE = CfgNode()
-# The folder that enters the image, relative to this file: what the process target runs, and whose config.py holds the
+# The folder that enters the image, relative to this file: what a rehearsal runs, and whose config.py holds the
 # schema of the training config. Empty: the code is only in the image, and the training config is not checked.
 _C.SOURCE.DIR = "../sagemaker_container"
 _C.SOURCE.ENTRY_POINT = "main.py"
+_C.SOURCE.CONTAINER_DIR = "/opt/ml/code"  # where the image has that folder: the docker target puts it there
 
 # One input channel: the arguments of sagemaker.inputs.TrainingInput, or of FileSystemInput when FILE_SYSTEM_ID is given
 CHANNEL = CfgNode()

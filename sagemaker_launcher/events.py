@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from typing import Protocol
 
 
@@ -16,3 +18,6 @@ class Events(Protocol):
 
     def log(self, host: str, line: str) -> None:
         """A line of the job's log."""
+
+    def progress(self, what: str, total: int) -> AbstractContextManager[Callable[[int], None]]:
+        """Something long begins, of so many bytes; the block calls what it gets with the bytes of each step."""

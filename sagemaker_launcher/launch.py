@@ -358,8 +358,14 @@ def _record(archive: Archive, sealed: Sealed, launch: Launch, events: Events) ->
 
 
 def _follow(plan: Plan, target: Target, archive: Archive, folder: S3Uri, events: Events) -> JobResult:
+    def keep_log(path: Path) -> None:
+        try:
+            archive.record_log(folder, path)
+        except LauncherError as error:
+            events.note(f"the archive does not have the log {path.name}: {error.message}")
+
     try:
-        result = target.follow(plan.request, events)
+        result = target.follow(plan.request, events, keep_log)
     except Interrupted as interrupted:
         if interrupted.result is not None:
             _record_result(archive, folder, interrupted.result, events)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict
 from functools import cached_property
 from typing import IO, TYPE_CHECKING, Any, TextIO
@@ -16,6 +17,7 @@ from rich.text import Text
 from sagemaker_launcher.archive import PATCH, SAGEMAKER_CONFIG, TRAINING_CONFIG, Experiment, Summary
 from sagemaker_launcher.differences import Difference
 from sagemaker_launcher.errors import LauncherError
+from sagemaker_launcher.findings import Finding
 from sagemaker_launcher.result import COMPLETED, FAILED, JobResult
 
 if TYPE_CHECKING:
@@ -24,7 +26,9 @@ if TYPE_CHECKING:
 _SCHEMA = 1
 _WIDE = 10_000  # columns of an output that is not a terminal: nothing is cut or wrapped
 _LINE_MAX = 8 * 1024  # characters of a log line that are shown
+_HOST_COLOURS = ("magenta", "cyan", "green", "blue", "yellow")
 _COLOURS = {COMPLETED: "green", FAILED: "red"}
+_VERDICT_COLOURS = {"ok": "green", "warning": "yellow", "failed": "red", "unknown": "yellow"}
 # https://tldp.org/LDP/abs/html/exitcodes.html: 128 + n is death by signal n.
 _EXIT_CODES = {
     126: "the program cannot be executed",
@@ -96,7 +100,36 @@ class ConsoleEvents:
     def log(self, host: str, line: str) -> None:
         """See `Events`."""
         shown = line if len(line) <= _LINE_MAX else f"{line[:_LINE_MAX]}…"
-        self._console.print(Text.assemble((f"{safe(host)} | ", "cyan"), safe(shown)), soft_wrap=True)
+        number = host.rpartition("-")[2]
+        colour = _HOST_COLOURS[int(number) % len(_HOST_COLOURS)] if number.isdecimal() else _HOST_COLOURS[0]
+        self._console.print(Text.assemble((f"{safe(host)} | ", colour), safe(shown)), soft_wrap=True)
+
+    @contextmanager
+    def progress(self, what: str, total: int) -> Iterator[Callable[[int], None]]:
+        """See `Events`."""
+        if not self._console.is_terminal:
+            self.phase(what[:1].upper() + what[1:], _bytes(total))
+            yield lambda _: None
+            return
+        from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn  # noqa: PLC0415
+
+        columns = (
+            TextColumn("{task.description}", markup=False),
+            BarColumn(),
+            DownloadColumn(),
+            TimeRemainingColumn(),
+        )
+        with Progress(*columns, console=self._console, transient=True) as bar:
+            task = bar.add_task(safe(what), total=total)
+            yield lambda done: bar.advance(task, done)
+
+
+def _bytes(number: float) -> str:
+    for unit in ("bytes", "kB", "MB"):
+        if number < 1000:  # noqa: PLR2004 - what kilo means
+            return f"{number:,.0f} {unit}"
+        number /= 1000
+    return f"{number:,.1f} GB"
 
 
 def print_json(document: Mapping[str, Any]) -> None:
@@ -250,6 +283,28 @@ def print_list(summaries: Iterable[Summary]) -> None:
     for row in rows:
         table.add_row(*(Text(safe(cell)) for cell in row))
     console(sys.stdout).print(table)
+
+
+def findings_document(subject: str, groups: Mapping[str, Iterable[Finding]]) -> dict[str, Any]:
+    """What `doctor --json` answers: the findings of every group of checks."""
+    return {
+        "subject": subject,
+        "checks": [
+            {"group": group, **asdict(finding)} for group, findings in groups.items() for finding in findings
+        ],
+    }
+
+
+def print_findings(subject: str, groups: Mapping[str, Iterable[Finding]]) -> None:
+    """What was looked at, then a line for each finding, and its fix below it."""
+    out = console(sys.stdout)
+    out.print(Text(safe(subject), "bold"), soft_wrap=True)
+    for finding in (finding for findings in groups.values() for finding in findings):
+        head = (f"{finding.verdict:<9}", _VERDICT_COLOURS[finding.verdict])
+        text = safe(finding.message).replace("\n", f"\n{' ' * 19}")
+        out.print(Text.assemble(head, (f"{finding.name:<10}", "bold"), text), soft_wrap=True)
+        for line in safe(finding.fix).splitlines():
+            out.print(Text.assemble((f"{'fix:':>18} ", "cyan"), line), soft_wrap=True)
 
 
 def error_document(error: LauncherError) -> dict[str, Any]:

@@ -28,6 +28,21 @@ class Transition:
 
 
 @dataclass(frozen=True)
+class Interruption:
+    """A spot interruption of a rehearsal.
+
+    Attributes:
+        at: When the instances were gone (ISO 8601, UTC).
+        training_seconds: How long the programs of that attempt had run.
+        lost_seconds: How much of it was not in a checkpoint.
+    """
+
+    at: str
+    training_seconds: float
+    lost_seconds: float
+
+
+@dataclass(frozen=True)
 class JobResult:
     """What DescribeTrainingJob says of a job.
 
@@ -36,13 +51,15 @@ class JobResult:
         secondary_status: The finer status, such as `MaxRuntimeExceeded`.
         failure_reason: Why it failed, at most 1,024 characters.
         training_seconds: From the start of the training to its end; None while unknown.
-        billable_seconds: What is billed, per instance; None while unknown and for rehearsals.
+        billable_seconds: What is billed, per instance; None while unknown. Of a rehearsal: the time with instances,
+            without the discount of spot.
         artifacts: S3 URIs by name: `model`, `output`.
         metrics: The last value of each metric.
         started_at: When training started (ISO 8601, UTC); empty when it never did.
         ended_at: When it ended.
         transitions: The time line.
         exit_code: The program's own exit code, where it is known; None elsewhere.
+        interruptions: The spot interruptions of a rehearsal.
     """
 
     status: str
@@ -56,6 +73,7 @@ class JobResult:
     ended_at: str = ""
     transitions: tuple[Transition, ...] = ()
     exit_code: int | None = None
+    interruptions: tuple[Interruption, ...] = ()
 
     @property
     def command_exit_code(self) -> ExitCode:

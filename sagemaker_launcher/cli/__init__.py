@@ -20,7 +20,9 @@ from sagemaker_launcher.interrupts import Interrupted, raise_on_signals
 _COMMANDS = {
     "launch": ("launching", "Start a job from a SageMaker config and its training config."),
     "rerun": ("launching", "Start an archived experiment again."),
+    "shell": ("rehearsing", "Open a shell where a job would run, with its data, files and variables."),
     "check": ("looking", "Check both configs without AWS; changes nothing."),
+    "doctor": ("doctoring", "Check the container engine and the image, and say how to mend them."),
     "list": ("looking", "List archived experiments, newest first."),
     "show": ("looking", "Show an archived experiment: configs, provenance, result."),
 }

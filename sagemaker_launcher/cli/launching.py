@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
@@ -17,17 +18,28 @@ from sagemaker_launcher.cli import program_words
 from sagemaker_launcher.cli.looking import rerun_command
 from sagemaker_launcher.cli.overrides import override_options, overrides_of
 from sagemaker_launcher.cli.places import ArchivePlace, Command, archive_options, json_option, s3_root_option
+from sagemaker_launcher.cli.rehearsing import (
+    REHEARSAL_TARGETS,
+    EndOptions,
+    RehearsalOptions,
+    end_options,
+    rehearsal_options,
+    rehearsal_target,
+    terms_of,
+)
 from sagemaker_launcher.errors import CredentialsError, UsageError
 from sagemaker_launcher.events import Events
 from sagemaker_launcher.naming import S3Uri
 from sagemaker_launcher.provenance import CheckoutReader
+from sagemaker_launcher.rehearsal.run import Terms
 from sagemaker_launcher.storage import FolderStorage, Storage
 from sagemaker_launcher.targets import Target
 
 if TYPE_CHECKING:
     from sagemaker_launcher.aws import Aws
 
-_TARGETS = ("aws", "process")
+_Options = TypeVar("_Options")
+_TARGETS = ("aws", *REHEARSAL_TARGETS)
 
 
 @dataclass(frozen=True)
@@ -35,32 +47,35 @@ class RunOptions:
     """How a launch is carried out; the options that `launch` and `rerun` share."""
 
     s3_root: Path | None
-    python: str
-    stop_grace: float
+    programs: RehearsalOptions
+    ends: EndOptions
     dry_run: bool
     detach: bool
     as_json: bool
+
+    @classmethod
+    def of(cls, values: Mapping[str, Any]) -> RunOptions:
+        """Made of click's values."""
+        return cls(
+            s3_root=values["s3_root"],
+            programs=_part(RehearsalOptions, values),
+            ends=_part(EndOptions, values),
+            dry_run=values["dry_run"],
+            detach=values["detach"],
+            as_json=values["as_json"],
+        )
+
+
+def _part(kind: type[_Options], values: Mapping[str, Any]) -> _Options:
+    return kind(**{field.name: values[field.name] for field in fields(kind)})  # type: ignore[arg-type]
 
 
 def _run_options(command: Command) -> Command:
     for option in (
         click.option("--dry-run", is_flag=True, help="Print the request; write and start nothing."),
         click.option("--detach", is_flag=True, help="Do not wait for the job's end (on aws only)."),
-        click.option(
-            "--python",
-            envvar="SAGEMAKER_LAUNCHER_PYTHON",
-            default=sys.executable,
-            metavar="PROGRAM",
-            help="The Python that has the training code's packages (on process only).  [default: this one]",
-        ),
-        click.option(
-            "--stop-grace",
-            type=click.FloatRange(min=0),
-            default=120.0,
-            show_default=True,
-            metavar="SECONDS",
-            help="Between SIGTERM and SIGKILL (on process only).",
-        ),
+        end_options,
+        rehearsal_options,
         json_option,
     ):
         command = option(command)
@@ -84,7 +99,7 @@ def launch(
     **options: Any,  # noqa: ANN401 - click's values, typed by RunOptions
 ) -> int:
     """Start the job that a SageMaker CONFIG describes, archive it and follow it to its end."""
-    run = _Run(RunOptions(**options), target, config.parent if config.parent.is_dir() else Path())
+    run = _Run(RunOptions.of(options), target, config.parent if config.parent.is_dir() else Path())
     plan = story.plan(
         config,
         overrides_of(settings, train),
@@ -112,7 +127,7 @@ def rerun(
     **options: Any,  # noqa: ANN401 - click's values, typed by RunOptions
 ) -> int:
     """Start an archived EXPERIMENT (its S3 URI or job name) again, with the same configs unless told otherwise."""
-    run_options = RunOptions(**options)
+    run_options = RunOptions.of(options)
     place = ArchivePlace(run_options.s3_root, archive, config_path)
     original = read_experiment(place.storage, place.find(experiment))
     if not target and original.manifest.target not in _TARGETS:
@@ -146,7 +161,8 @@ class _Run:
             raise UsageError(f"--detach: a job on {target} ends with this command")
         if options.s3_root and target == "aws" and not options.dry_run:
             raise UsageError(
-                "--s3-root stands in for S3, and a job on AWS needs S3 itself", hint="add --on process"
+                "--s3-root stands in for S3, and a job on AWS needs S3 itself",
+                hint="add --on docker or --on process",
             )
         self._options = options
         self._folder = folder
@@ -171,6 +187,8 @@ class _Run:
         events = report.ConsoleEvents()
         for warning in plan.configs.warnings:
             events.note(warning)
+        # Before anything else: it may be a mistake in the command line.
+        terms = terms_of(self._options.ends, plan.target, spot=plan.job.limits.spot)
         differences = story.differences(plan, self._checkout) if plan.original else ()
         if plan.original:
             report.print_differences(differences)
@@ -180,7 +198,7 @@ class _Run:
             else:
                 report.print_plan(plan)
             return 0
-        outcome = self._execute(plan, events)
+        outcome = self._execute(plan, terms, events)
         if self._options.as_json:
             report.print_json(report.launch_document(plan, outcome.result, differences))
         else:
@@ -193,35 +211,32 @@ class _Run:
             )
         return 0 if self._options.detach else int(outcome.result.command_exit_code)
 
-    def _execute(self, plan: story.Plan, events: Events) -> story.Outcome:
+    def _execute(self, plan: story.Plan, terms: Terms, events: Events) -> story.Outcome:
         try:
-            return story.execute(plan, self._surroundings(plan, events), detach=self._options.detach)
+            return story.execute(plan, self._surroundings(plan, terms, events), detach=self._options.detach)
         except CredentialsError as error:
-            if plan.target == "process":
+            if plan.target in REHEARSAL_TARGETS:
                 error.hint += "\nor rehearse without AWS, with a folder in the place of S3: --s3-root DIR"
             raise
 
-    def _surroundings(self, plan: story.Plan, events: Events) -> story.Surroundings:
+    def _surroundings(self, plan: story.Plan, terms: Terms, events: Events) -> story.Surroundings:
         root = self._options.s3_root
         if root is not None:
             storage = FolderStorage(root)
-            target: Target = self._process_target(plan, storage)
+            target = self._rehearsal(plan, terms, storage)
             return story.Surroundings(target, storage, lambda: None, self._checkout, events)
         from sagemaker_launcher.aws import Aws  # noqa: PLC0415 - boto3 only where AWS is meant
         from sagemaker_launcher.s3_storage import S3Storage  # noqa: PLC0415
 
         settings = plan.configs.sagemaker["AWS"]
         aws = Aws(settings["REGION"], settings["PROFILE"])
-        target = _aws_target(aws) if plan.target == "aws" else self._process_target(plan, S3Storage(aws))
+        target = _aws_target(aws) if plan.target == "aws" else self._rehearsal(plan, terms, S3Storage(aws))
         # The archive has to be ours. Data may well belong to others.
         archive = S3Storage(aws, owner=lambda: aws.identity.account)
         return story.Surroundings(target, archive, lambda: aws.identity, self._checkout, events)
 
-    def _process_target(self, plan: story.Plan, storage: Storage) -> Target:
-        from sagemaker_launcher.targets.process import ProcessOptions, ProcessTarget  # noqa: PLC0415
-
-        options = ProcessOptions(self._options.python, self._options.stop_grace)
-        return ProcessTarget(plan.configs.source, storage, options)
+    def _rehearsal(self, plan: story.Plan, terms: Terms, storage: Storage) -> Target:
+        return rehearsal_target(plan.target, plan.configs, storage, self._options.programs, terms)
 
     def _here(self, uri: str) -> str:
         """Where an object or a folder lies on this machine, when a folder stands in for S3."""

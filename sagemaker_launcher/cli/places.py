@@ -25,6 +25,14 @@ s3_root_option = click.option(
     metavar="DIR",
     help="A folder that stands in for S3: s3://team/x is DIR/team/x.",
 )
+docker_option = click.option(
+    "--docker",
+    envvar="SAGEMAKER_LAUNCHER_DOCKER",
+    default="docker",
+    show_default=True,
+    metavar="PROGRAM",
+    help="The container engine's program: docker, or one that works alike, such as podman or finch.",
+)
 _archive_option = click.option(
     "--archive",
     envvar="SAGEMAKER_LAUNCHER_ARCHIVE",

@@ -1,4 +1,4 @@
-"""What a job leaves in S3: model and output, packed as the service packs them.
+"""What a job leaves in S3: model and output of all hosts, packed as the service packs them.
 
 https://docs.aws.amazon.com/sagemaker/latest/dg/your-algorithms-training-algo-output.html
 """
@@ -6,9 +6,12 @@ https://docs.aws.amazon.com/sagemaker/latest/dg/your-algorithms-training-algo-ou
 from __future__ import annotations
 
 import tarfile
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from sagemaker_launcher.naming import S3Uri
+from sagemaker_launcher.rehearsal.hosts import Host
 from sagemaker_launcher.rehearsal.tree import Tree
 from sagemaker_launcher.request import Request
 from sagemaker_launcher.storage import Storage
@@ -16,34 +19,70 @@ from sagemaker_launcher.storage import Storage
 _LEVEL = 6  # of gzip
 
 
-def save_artifacts(request: Request, tree: Tree, storage: Storage) -> dict[str, str]:
-    """Uploads what the program left in the model and output folders; a folder that is empty leaves nothing.
+@dataclass(frozen=True)
+class Saved:
+    """What was uploaded.
 
-    Returns:
-        The S3 URIs by name, `model` and `output`: of a tarball, or of a folder when the request asks for no compression.
+    Attributes:
+        uris: The S3 URIs by name, `model` and `output`: of a tarball, or of a folder when the request asks for no compression.
+        collisions: Files that several hosts wrote, of which only one was kept: `model/weights.bin (algo-1, algo-2)`.
+    """
+
+    uris: dict[str, str]
+    collisions: tuple[str, ...]
+
+
+def save_artifacts(request: Request, trees: Mapping[Host, Tree], storage: Storage, scratch: Path) -> Saved:
+    """Uploads what the programs left in the model and output folders; a folder that is empty leaves nothing.
+
+    Args:
+        request: The request.
+        trees: The tree of each host. The folders of all are merged; of files with the same path, the first host's is kept.
+        storage: Where the artifacts go.
+        scratch: An existing folder for tarballs.
     """
     output = request["OutputDataConfig"]
     place = S3Uri.parse(output["S3OutputPath"]) / request["TrainingJobName"] / "output"
     compress = output.get("CompressionType", "GZIP") == "GZIP"
-    saved = {}
-    for name, folder, loose in (("model", tree.model, "model"), ("output", tree.output_data, "data")):
-        if not folder.is_dir() or not any(folder.iterdir()):
-            continue  # a program may even have removed the folder
+    uris, collisions = {}, []
+    for name, part, loose in (("model", "model", "model"), ("output", "output_data", "data")):
+        folders = {host: getattr(tree, part) for host, tree in trees.items()}
+        # A program may even have removed its folder.
+        if not any(folder.is_dir() and any(folder.iterdir()) for folder in folders.values()):
+            continue
+        merged, twice = _merge(folders)
+        collisions += [f"{name}/{path}" for path in twice]
         target = place / f"{name}.tar.gz" if compress else (place / loose).folder
-        _upload_packed(folder, target, storage) if compress else _upload_files(folder, target, storage)
-        saved[name] = str(target)
-    return saved
+        if compress:
+            _upload_packed(merged, scratch / f"{name}.tar.gz", target, storage)
+        else:
+            _upload_files(merged, target, storage)
+        uris[name] = str(target)
+    return Saved(uris, tuple(collisions))
 
 
-def _upload_packed(folder: Path, target: S3Uri, storage: Storage) -> None:
-    packed = folder.with_name(f"{folder.name}.tar.gz")
+def _merge(folders: Mapping[Host, Path]) -> tuple[dict[str, Path], list[str]]:
+    """Everything below the folders of all hosts by relative path, parents first, and the files that several hosts have."""
+    merged: dict[str, Path] = {}
+    owners: dict[str, list[str]] = {}
+    for host, folder in folders.items():
+        for path in sorted(folder.rglob("*")):
+            name = path.relative_to(folder).as_posix()
+            merged.setdefault(name, path)
+            if path.is_symlink() or not path.is_dir():
+                owners.setdefault(name, []).append(host.name)
+    twice = [f"{name} ({', '.join(hosts)})" for name, hosts in owners.items() if len(hosts) > 1]
+    return merged, twice
+
+
+def _upload_packed(merged: Mapping[str, Path], packed: Path, target: S3Uri, storage: Storage) -> None:
     with tarfile.open(packed, "w:gz", compresslevel=_LEVEL) as tar:
-        for path in sorted(folder.iterdir()):
-            tar.add(path, path.name)
+        for name in sorted(merged):
+            tar.add(merged[name], name, recursive=False)
     storage.upload(packed, target)
 
 
-def _upload_files(folder: Path, target: S3Uri, storage: Storage) -> None:
-    for path in sorted(folder.rglob("*")):
+def _upload_files(merged: Mapping[str, Path], target: S3Uri, storage: Storage) -> None:
+    for name, path in merged.items():
         if path.is_file():
-            storage.upload(path, target / path.relative_to(folder).as_posix())
+            storage.upload(path, target / name)

@@ -13,7 +13,7 @@ from pathlib import Path
 from sagemaker_launcher.errors import LauncherError
 from sagemaker_launcher.naming import S3Uri
 from sagemaker_launcher.rehearsal.channels import placed_objects
-from sagemaker_launcher.storage import Storage
+from sagemaker_launcher.storage import Storage, appearing
 
 _INTERVAL_S = 1.0
 
@@ -33,6 +33,9 @@ class CheckpointSync:
         self._storage = storage
         self._known: dict[str, tuple[int, int]] = {}
         self._stop = threading.Event()
+        self.newest_at = (
+            0.0  # when the program wrote what was saved last, in seconds since 1970; 0 before that
+        )
 
     def restore(self) -> int:
         """Copies everything under the prefix into the folder. Returns the number of files.
@@ -41,7 +44,8 @@ class CheckpointSync:
             UnsafeError: A key would leave the folder.
         """
         for placed in placed_objects(self._prefix, self._storage):
-            self._storage.download(placed.source, self._folder / placed.relative)
+            with appearing(self._folder / placed.relative) as file:
+                self._storage.download(placed.source, file, placed.tag)
         self._known = self._files()
         return len(self._known)
 
@@ -56,6 +60,7 @@ class CheckpointSync:
                     if (self._folder / name).exists():
                         raise  # otherwise the program has just removed it, and the next round will see that
                 self._known[name] = state
+                self.newest_at = max(self.newest_at, state[1] / 1e9)
         for name in set(self._known) - set(files):
             self._storage.delete(self._prefix / name)
             del self._known[name]

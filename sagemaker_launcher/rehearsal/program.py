@@ -1,4 +1,4 @@
-"""Runs the training program in a process group of its own: its log line by line, its time limit, its end."""
+"""The training program of one host: a process group of its own, whose output becomes the host's log."""
 
 from __future__ import annotations
 
@@ -9,91 +9,105 @@ import subprocess
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import IO
+from typing import IO, Protocol
 
+OnLine = Callable[[str], None]
 _LINE_MAX = 256 * 1024  # bytes; CloudWatch Logs splits longer events
 _SHELL_SIGNAL_BASE = 128
+_DRAIN_S = 5.0
+# The service's log shows a tab as #011, so an expression with \t would never match there.
+_ESCAPES = {code: f"#{code:03o}" for code in (*range(32), 127)}
 
 
-class Program:
-    """A training program that runs.
+class Program(Protocol):
+    """A program that runs."""
+
+    def wait(self) -> int:
+        """Waits for the end and for the last line of the log.
+
+        Returns:
+            The exit code as a shell would show it: 128 + signal for a program that a signal killed.
+        """
+
+    def terminate(self) -> None:
+        """SIGTERM to the program itself, so that it may save its state. An ended program is no error."""
+
+    def kill(self) -> None:
+        """SIGKILL to the program and everything that it started. An ended program is no error."""
+
+
+class Output:
+    """The output of a child process, read in a thread, line by line as the service's log would have it.
 
     Args:
         command: The program and its arguments.
-        folder: Its working directory.
-        environment: All its variables.
-        on_line: Called with each line of its output, stdout and stderr in one, in a thread.
+        on_line: Called with each line, stdout and stderr in one, in a thread.
+        folder: The working directory.
+        environment: All variables.
     """
 
     def __init__(
         self,
         command: Sequence[str],
-        folder: Path,
-        environment: Mapping[str, str],
-        on_line: Callable[[str], None],
+        on_line: OnLine,
+        *,
+        folder: Path | None = None,
+        environment: Mapping[str, str] | None = None,
     ) -> None:
-        self._on_line = on_line
-        self._process = subprocess.Popen(  # noqa: S603 - running the user's program is the point
+        self.process = subprocess.Popen(  # noqa: S603 - running the user's program is the point
             command,
             cwd=folder,
-            env=dict(environment),
+            env=environment,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             # Ctrl-C in the terminal is for the launcher, which then decides what the program gets.
             start_new_session=True,
         )
+        self._on_line = on_line
         self._reader = threading.Thread(
-            target=self._read, args=(self._process.stdout,), name="log", daemon=True
+            target=self._read, args=(self.process.stdout,), name="log", daemon=True
         )
         self._reader.start()
 
-    def wait(self, time_limit_s: float) -> int | None:
-        """Waits for the end, but no longer than a number of seconds.
-
-        Returns:
-            The exit code as a shell would show it (128 + signal for a program that a signal killed); None when the
-            time is up and the program runs.
-        """
-        try:
-            self._process.wait(time_limit_s)
-        except subprocess.TimeoutExpired:
-            return None
-        return self._end()
-
-    def stop(self, grace_s: float) -> int:
-        """Ends the program: SIGTERM, so that it may save its state, and SIGKILL to all it started after a grace period.
-
-        https://docs.aws.amazon.com/sagemaker/latest/APIReference/API_StopTrainingJob.html: SIGTERM, then 120 seconds. An
-        exception that a signal to us raises cuts the grace period short.
-
-        Returns:
-            The exit code, as `wait` gives it.
-        """
-        self._process.terminate()
-        try:
-            self._process.wait(grace_s)
-        except subprocess.TimeoutExpired:
-            pass
-        finally:
-            self.kill()
-        return self._end()
-
-    def kill(self) -> None:
-        """SIGKILL to the program and everything that it started in its group."""
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(self._process.pid, signal.SIGKILL)
-
-    def _end(self) -> int:
-        code = self._process.wait()
-        # A container takes everything in it along when its first process ends.
-        self.kill()
-        self._reader.join(timeout=5)
-        return code if code >= 0 else _SHELL_SIGNAL_BASE - code
+    def drain(self) -> None:
+        """Waits until the last line has been read, but not for ever: what the program started may hold its output."""
+        self._reader.join(_DRAIN_S)
 
     def _read(self, output: IO[bytes]) -> None:
         with output:
             while line := output.readline(_LINE_MAX):
-                # The service's log shows a tab as #011, so an expression with \t would never match there.
-                text = line.decode("utf-8", "replace").rstrip("\r\n").replace("\t", "#011")
-                self._on_line(text)
+                self._on_line(line.decode("utf-8", "replace").rstrip("\r\n").translate(_ESCAPES))
+
+
+class ProcessProgram:
+    """A program in a plain process; see `Program`.
+
+    Args:
+        command: The program and its arguments.
+        folder: Its working directory.
+        environment: All its variables.
+        on_line: Called with each line of its output.
+    """
+
+    def __init__(
+        self, command: Sequence[str], folder: Path, environment: Mapping[str, str], on_line: OnLine
+    ) -> None:
+        self._output = Output(command, on_line, folder=folder, environment=environment)
+
+    def wait(self) -> int:
+        """See `Program`."""
+        code = self._output.process.wait()
+        # A container takes everything in it along when its first process ends.
+        self.kill()
+        self._output.drain()
+        return code if code >= 0 else _SHELL_SIGNAL_BASE - code
+
+    def terminate(self) -> None:
+        """See `Program`."""
+        self._output.process.terminate()
+
+    def kill(self) -> None:
+        """See `Program`."""
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self._output.process.pid, signal.SIGKILL)

@@ -1,197 +1,336 @@
-"""One run of a request on this machine, from its empty tree to its result."""
+"""A rehearsal from its first attempt to its result: what the service does with a request, on this machine."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from enum import Enum
+from pathlib import Path
+from typing import Protocol
 
 from sagemaker_launcher.clock import utc_now
 from sagemaker_launcher.errors import LauncherError
 from sagemaker_launcher.events import Events
 from sagemaker_launcher.interrupts import Interrupted, shielded
-from sagemaker_launcher.job import CONFIG_CHANNEL
 from sagemaker_launcher.naming import S3Uri
-from sagemaker_launcher.rehearsal import toolkit
 from sagemaker_launcher.rehearsal.artifacts import save_artifacts
-from sagemaker_launcher.rehearsal.channels import ChannelContent, list_channel, materialise
 from sagemaker_launcher.rehearsal.checkpoints import CheckpointSync
+from sagemaker_launcher.rehearsal.crew import Crew, Ended
+from sagemaker_launcher.rehearsal.hosts import Host
+from sagemaker_launcher.rehearsal.inputs import Inputs
+from sagemaker_launcher.rehearsal.logs import KeepLog, Logs
 from sagemaker_launcher.rehearsal.metrics import MetricReader
-from sagemaker_launcher.rehearsal.program import Program
+from sagemaker_launcher.rehearsal.program import OnLine, Program
+from sagemaker_launcher.rehearsal.timeline import Timeline
 from sagemaker_launcher.rehearsal.tree import Tree
 from sagemaker_launcher.request import Request
-from sagemaker_launcher.result import COMPLETED, FAILED, FAILURE_REASON_MAX, STOPPED, JobResult, Transition
+from sagemaker_launcher.result import (
+    COMPLETED,
+    FAILED,
+    FAILURE_REASON_MAX,
+    STOPPED,
+    Interruption,
+    JobResult,
+)
 from sagemaker_launcher.storage import Storage
 
-_HOST = "algo-1"
-# Makes the command, all variables and the grace period (seconds between SIGTERM and SIGKILL) of the program.
-ProgramMaker = Callable[[Request, Tree], tuple[tuple[str, ...], dict[str, str], float]]
+_KILLED = 137  # 128 + SIGKILL, as a shell shows it
+_OTHERS_GRACE_S = 10.0  # for the other hosts when one has failed: nothing says how long the service waits
+
+
+class Runner(Protocol):
+    """Starts the programs of hosts; what the targets differ in."""
+
+    def start(self, host: Host, tree: Tree, on_line: OnLine) -> Program:
+        """Starts a host's program in a tree that is complete."""
+
+    def settle(self, trees: Mapping[Host, Tree]) -> None:
+        """Called when all programs have ended: whatever they left belongs to the user from now on."""
+
+    def unexplained(self, exit_code: int) -> str:
+        """Why a program failed that left no word of its own."""
+
+
+@dataclass(frozen=True)
+class Terms:
+    """How a rehearsal deals with its programs.
+
+    Attributes:
+        grace_s: Seconds between SIGTERM and SIGKILL; the service gives 120.
+        interrupt_after_s: When each attempt is interrupted, in seconds from the start of its programs.
+    """
+
+    grace_s: float = 120.0
+    interrupt_after_s: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True)
+class Stage:
+    """What a rehearsal has to do with.
+
+    Attributes:
+        request: The CreateTrainingJob request.
+        hosts: Its hosts.
+        inputs: The data of its channels.
+        folder: An empty folder of this rehearsal alone.
+        keep_log: Called with each log file at the end.
+        storage: Where artifacts and checkpoints go.
+        runner: What starts programs.
+        terms: Time limits and interruptions.
+        events: Who is told.
+    """
+
+    request: Request
+    hosts: tuple[Host, ...]
+    inputs: Inputs
+    folder: Path
+    keep_log: KeepLog
+    storage: Storage
+    runner: Runner
+    terms: Terms
+    events: Events
+
+
+class _Cause(Enum):
+    """What ended an attempt, and what is said of it."""
+
+    ENDED = ""
+    RECLAIMED = "the spot instance is reclaimed"
+    MAX_RUNTIME = "MaxRuntimeExceeded"
+    MAX_WAIT = "MaxWaitTimeExceeded"
+    SIGNAL = "interrupted"
+
+
+@dataclass(frozen=True)
+class _Limit:
+    """When an attempt has to end, on the monotonic clock, and why."""
+
+    at: float
+    cause: _Cause
+    why: str = field(compare=False, default="")
 
 
 @dataclass(frozen=True)
 class _End:
-    """How the program ended: its exit code, whether its time was up, and the signal to us that stopped it, if any."""
+    """How an attempt ended."""
 
-    exit_code: int
-    timed_out: bool
-    signal_number: int | None
+    cause: _Cause
+    failed: Ended | None
+    trees: Mapping[Host, Tree]
+    saved_problem: str = ""
+    signal_number: int = 0
 
 
 class Run:
     """One run of a request.
 
     Args:
-        request: The CreateTrainingJob request.
-        tree: Where /opt/ml is.
-        storage: Where channels come from, and artifacts and checkpoints go.
-        events: Who is told.
+        stage: What it has to do with.
     """
 
-    def __init__(self, request: Request, tree: Tree, storage: Storage, events: Events) -> None:
-        self._request = request
-        self._tree = tree
-        self._storage = storage
-        self._events = events
-        self._metrics = MetricReader(request)
-        self._transitions: list[Transition] = []
-        self._started_at = ""
-        self._training_s = 0.0
+    def __init__(self, stage: Stage) -> None:
+        self._stage = stage
+        self._metrics = MetricReader(stage.request)
+        self._timeline = Timeline(stage.events)
+        self._logs = Logs(stage.folder, self._metrics, stage.events)
+        self._ran_s = 0.0  # of all attempts together
+        self._interruptions: list[Interruption] = []
 
-    def execute(self, contents: list[ChannelContent], make_program: ProgramMaker) -> JobResult:
-        """Brings the data, runs the program, saves what it left.
-
-        Args:
-            contents: The data channels.
-            make_program: Called once the tree is complete.
+    def execute(self) -> JobResult:
+        """Runs one attempt after the other until one is not interrupted, and saves what the last one left.
 
         Raises:
-            Interrupted: A signal stopped the job; with the result when the program ran.
+            Interrupted: A signal stopped the job; with its result.
         """
-        self._enter("Starting", "Preparing the tree")
-        self._tree.create(self._request)
-        self._enter("Downloading", "Downloading input data")
         try:
-            sync = self._bring_data(contents)
-        except LauncherError as error:
-            return self._result(
-                FAILED, reason=f"ClientError: Data download failed: {error}"[:FAILURE_REASON_MAX]
-            )
-        command, variables, grace_s = make_program(self._request, self._tree)
-        self._enter("Training", "Training in progress")
-        end = self._train(command, variables, grace_s, sync)
-        self._enter("Uploading", "Uploading generated training model")
-        artifacts, problem = self._save(sync)
-        result = self._judge(end, command, artifacts, problem)
-        if end.signal_number is not None:
+            return self._execute()
+        except Interrupted as interrupted:
+            if interrupted.result is not None:
+                raise
+            raise Interrupted(interrupted.number, self._result(STOPPED)) from None
+        finally:
+            self._logs.close(self._stage.keep_log)
+
+    def _execute(self) -> JobResult:
+        terms = self._stage.terms
+        for number, after_s in enumerate((*terms.interrupt_after_s, None), start=1):
+            try:
+                trees, syncs = self._prepare(number)
+            except LauncherError as error:
+                reason = f"ClientError: Data download failed: {error}"
+                return self._result(FAILED, reason=reason[:FAILURE_REASON_MAX])
+            end = self._attempt(trees, syncs, after_s)
+            if end.cause is not _Cause.RECLAIMED:
+                break
+        return self._finish(end)
+
+    def _prepare(self, number: int) -> tuple[dict[Host, Tree], dict[Host, CheckpointSync]]:
+        """Everything fresh but the checkpoints."""
+        stage = self._stage
+        self._timeline.enter("Starting", "Preparing the hosts" if number == 1 else "Preparing new hosts")
+        trees = {
+            host: Tree(stage.folder / f"attempt-{number}" / host.name / "opt" / "ml") for host in stage.hosts
+        }
+        for host, tree in trees.items():
+            tree.create(stage.request, stage.hosts, host)
+        self._timeline.enter("Downloading", "Downloading input data")
+        stage.inputs.fetch(stage.events)
+        for host, tree in trees.items():
+            stage.inputs.lay_out(host, tree)
+        return trees, self._restore(trees)
+
+    def _restore(self, trees: Mapping[Host, Tree]) -> dict[Host, CheckpointSync]:
+        if "CheckpointConfig" not in self._stage.request:
+            return {}
+        place = S3Uri.parse(self._stage.request["CheckpointConfig"]["S3Uri"])
+        folders = {host: tree.checkpoints(self._stage.request) for host, tree in trees.items()}
+        syncs = {
+            host: CheckpointSync(folder, place, self._stage.storage)
+            for host, folder in folders.items()
+            if folder
+        }
+        restored = [sync.restore() for sync in syncs.values()]
+        if any(restored):
+            self._stage.events.note(f"restored {restored[0]} checkpoint files")
+        return syncs
+
+    def _attempt(
+        self, trees: Mapping[Host, Tree], syncs: Mapping[Host, CheckpointSync], after_s: float | None
+    ) -> _End:
+        """Runs the programs of all hosts to their end, whatever it is, and saves their checkpoints."""
+        stage, crew = self._stage, Crew()
+        self._timeline.enter("Training", "Training in progress")
+        start = time.monotonic()
+        limit = self._limit(start, after_s)
+        cause, signal_number = _Cause.ENDED, 0
+        with ExitStack() as stack:
+            stack.enter_context(stage.inputs.feeding(dict(trees)))
+            for sync in syncs.values():
+                stack.enter_context(sync.running())
+            stack.callback(crew.kill)
+            try:
+                for host, tree in trees.items():
+                    with shielded():  # a program that has started is also one that can be stopped
+                        crew.add(host, stage.runner.start(host, tree, self._logs.open(host)))
+                if not crew.wait(limit.at):
+                    cause = limit.cause
+                    self._stop(crew, limit.why, reclaimed=cause is _Cause.RECLAIMED)
+                elif crew.failed:
+                    crew.stop(min(_OTHERS_GRACE_S, stage.terms.grace_s))
+            except Interrupted as interrupted:
+                cause, signal_number = _Cause.SIGNAL, interrupted.number
+                self._stop(crew, "interrupted", reclaimed=False)
+        ended = time.monotonic()
+        self._ran_s += ended - start
+        with shielded():
+            stage.runner.settle(trees)
+        if cause is _Cause.ENDED and after_s is not None:
+            stage.events.note(f"the job ended before it could be interrupted after {after_s:g} s")
+        killed = cause is _Cause.RECLAIMED and any(one.exit_code == _KILLED for one in crew.ended)
+        problem = "" if killed else self._last_sync(syncs)
+        if cause is _Cause.RECLAIMED:
+            self._reclaimed(syncs, ended - start)
+        return _End(cause, crew.failed, trees, problem, signal_number)
+
+    def _limit(self, start: float, after_s: float | None) -> _Limit:
+        """What comes first of the time limits and the interruption."""
+        condition = self._stage.request["StoppingCondition"]
+        max_run, max_wait = condition["MaxRuntimeInSeconds"], condition.get("MaxWaitTimeInSeconds")
+        limits = [_Limit(start + max_run - self._ran_s, _Cause.MAX_RUNTIME, f"it has run for {max_run} s")]
+        if max_wait is not None:
+            why = f"waiting and running took {max_wait} s"
+            limits.append(_Limit(start + max_wait - self._timeline.seconds, _Cause.MAX_WAIT, why))
+        if after_s is not None:
+            limits.append(_Limit(start + after_s, _Cause.RECLAIMED, _Cause.RECLAIMED.value))
+        return min(limits, key=lambda limit: limit.at)
+
+    def _stop(self, crew: Crew, why: str, *, reclaimed: bool) -> None:
+        """Stops all programs; one more signal during the grace period ends the grace."""
+        grace_s = self._stage.terms.grace_s
+        if not reclaimed:
+            self._timeline.enter("Stopping", "Stopping the training job")
+        self._stage.events.note(
+            f"stopping the job ({why}): SIGTERM, and SIGKILL after {grace_s:g} s (Ctrl-C: at once)"
+        )
+        try:
+            crew.stop(grace_s)
+        except Interrupted:
+            crew.stop(0)
+            if reclaimed:
+                raise
+
+    def _last_sync(self, syncs: Mapping[Host, CheckpointSync]) -> str:
+        """Saves the checkpoints once more; gives what went wrong."""
+        try:
+            for sync in syncs.values():
+                sync.sync()
+        except (LauncherError, OSError) as error:
+            self._stage.events.note(f"the last checkpoints cannot be saved: {error}")
+            return str(error)
+        return ""
+
+    def _reclaimed(self, syncs: Mapping[Host, CheckpointSync], ran_s: float) -> None:
+        """Says how much work an interruption cost: all since the last checkpoint that was saved."""
+        newest_at = max((sync.newest_at for sync in syncs.values()), default=0.0)
+        lost_s = round(max(0.0, min(ran_s, time.time() - newest_at)), 1)
+        self._interruptions.append(Interruption(utc_now(), round(ran_s, 1), lost_s))
+        self._timeline.enter("Interrupted", "The spot instances were reclaimed")
+        self._stage.events.note(
+            f"interrupted after {ran_s:.1f} s of training; lost: the {lost_s:g} s since the last checkpoint"
+        )
+
+    def _finish(self, end: _End) -> JobResult:
+        """Uploads what the programs left, and judges."""
+        self._timeline.enter("Uploading", "Uploading generated training model")
+        artifacts: dict[str, str] = {}
+        problem = end.saved_problem
+        try:
+            saved = save_artifacts(self._stage.request, end.trees, self._stage.storage, self._stage.folder)
+        except (LauncherError, OSError) as error:
+            problem = str(error)
+            self._stage.events.note(f"what the program left cannot be saved: {error}")
+        else:
+            artifacts = saved.uris
+            if saved.collisions:
+                self._stage.events.note(
+                    f"several hosts wrote the same file, and only one is kept: {'; '.join(saved.collisions)}"
+                )
+        result = self._judge(end, artifacts, problem)
+        if end.cause is _Cause.SIGNAL:
             raise Interrupted(end.signal_number, result)
         return result
 
-    def stopped(self) -> JobResult:
-        """The result of a run that was stopped before the program ran, or after it ended."""
-        return self._result(STOPPED)
-
-    def _bring_data(self, contents: list[ChannelContent]) -> CheckpointSync | None:
-        config = next(
-            item for item in self._request["InputDataConfig"] if item["ChannelName"] == CONFIG_CHANNEL
-        )
-        contents = [*contents, list_channel(config, "File", self._storage)]
-        for content in contents:
-            materialise(content, self._tree.channel(content.name), self._storage, lambda _: None)
-        folder = self._tree.checkpoints(self._request)
-        if folder is None:
-            return None
-        sync = CheckpointSync(folder, S3Uri.parse(self._request["CheckpointConfig"]["S3Uri"]), self._storage)
-        restored = sync.restore()
-        if restored:
-            self._events.note(f"restored {restored} checkpoint files")
-        return sync
-
-    def _train(
-        self, command: tuple[str, ...], variables: dict[str, str], grace_s: float, sync: CheckpointSync | None
-    ) -> _End:
-        """Runs the program to its end."""
-        limit = self._request["StoppingCondition"]["MaxRuntimeInSeconds"]
-        self._started_at, start = utc_now(), time.monotonic()
-        timed_out, signal_number = False, None
-        with ExitStack() as stack:
-            if sync:
-                stack.enter_context(sync.running())
-            program = None
-            try:
-                with shielded():  # a program that has started is also one that can be stopped
-                    program = Program(command, self._tree.code.resolve(), variables, self._line)
-                    stack.callback(program.kill)
-                exit_code = program.wait(limit)
-                if exit_code is None:
-                    timed_out = True
-                    self._enter_stopping(f"it has run for {limit} s", grace_s)
-                    exit_code = program.stop(grace_s)
-            except Interrupted as interrupted:
-                if program is None:
-                    raise
-                signal_number = interrupted.number
-                self._enter_stopping("interrupted", grace_s)
-                exit_code = _stop(program, grace_s)
-        self._training_s = time.monotonic() - start
-        return _End(exit_code, timed_out, signal_number)
-
-    def _enter_stopping(self, why: str, grace_s: float) -> None:
-        self._enter("Stopping", "Stopping the training job")
-        self._events.note(
-            f"stopping the job ({why}): SIGTERM, and SIGKILL after {grace_s:g} s (Ctrl-C: at once)"
-        )
-
-    def _save(self, sync: CheckpointSync | None) -> tuple[dict[str, str], str]:
-        """Uploads the last checkpoints, the model and the output; gives their URIs, and what went wrong."""
-        try:
-            if sync:
-                sync.sync()
-            return save_artifacts(self._request, self._tree, self._storage), ""
-        except (LauncherError, OSError) as error:
-            self._events.note(f"what the program left cannot be saved: {error}")
-            return {}, str(error)
-
-    def _judge(
-        self, end: _End, command: tuple[str, ...], artifacts: dict[str, str], save_problem: str
-    ) -> JobResult:
-        if end.signal_number is not None:
-            return self._result(STOPPED, exit_code=end.exit_code, artifacts=artifacts)
-        if end.timed_out:
-            return self._result(
-                STOPPED, secondary="MaxRuntimeExceeded", exit_code=end.exit_code, artifacts=artifacts
-            )
-        if end.exit_code:
-            text = self._failure_text() or toolkit.failure_text(end.exit_code, command)
-            tail = f", exit code: {end.exit_code}"
+    def _judge(self, end: _End, artifacts: dict[str, str], problem: str) -> JobResult:
+        failed = end.failed
+        exit_code = failed.exit_code if failed else 0
+        if end.cause is not _Cause.ENDED:
+            secondary = "" if end.cause is _Cause.SIGNAL else end.cause.value
+            return self._result(STOPPED, secondary=secondary, exit_code=exit_code, artifacts=artifacts)
+        if failed:
+            text = self._failure_text(end.trees[failed.host]) or self._stage.runner.unexplained(exit_code)
+            tail = f", exit code: {exit_code}"
             reason = f"AlgorithmError: {text}"[: FAILURE_REASON_MAX - len(tail)] + tail
-            return self._result(FAILED, reason=reason, exit_code=end.exit_code, artifacts=artifacts)
-        if save_problem:
-            reason = f"ClientError: Artifact upload failed: {save_problem}"[:FAILURE_REASON_MAX]
+            if len(end.trees) > 1:
+                self._stage.events.note(f"{failed.host.name} failed, which ends the job")
+            return self._result(FAILED, reason=reason, exit_code=exit_code, artifacts=artifacts)
+        if problem:
+            reason = f"ClientError: Artifact upload failed: {problem}"[:FAILURE_REASON_MAX]
             return self._result(FAILED, reason=reason, exit_code=0)
         for name in self._metrics.never_seen:
-            self._events.note(f"no line of the log matched the metric {name}")
+            self._stage.events.note(f"no line of the log matched the metric {name}")
         if "model" not in artifacts:
-            self._events.note("the program left nothing in the model folder (SM_MODEL_DIR)")
+            self._stage.events.note("the program left nothing in the model folder, /opt/ml/model")
         return self._result(COMPLETED, exit_code=0, artifacts=artifacts)
 
-    def _failure_text(self) -> str:
+    @staticmethod
+    def _failure_text(tree: Tree) -> str:
         try:
-            return self._tree.failure.read_bytes()[: 4 * FAILURE_REASON_MAX].decode("utf-8", "replace")
+            with tree.failure.open("rb") as file:
+                return file.read(4 * FAILURE_REASON_MAX).decode("utf-8", "replace")
         except OSError:
             return ""
-
-    def _line(self, line: str) -> None:
-        self._metrics.read(line)
-        self._events.log(_HOST, line)
-
-    def _enter(self, status: str, message: str) -> None:
-        now = utc_now()
-        if self._transitions:
-            last = self._transitions[-1]
-            self._transitions[-1] = Transition(last.status, last.started_at, now, last.message)
-        self._transitions.append(Transition(status, now, message=message))
-        self._events.phase(status, message)
 
     def _result(
         self,
@@ -202,24 +341,19 @@ class Run:
         exit_code: int | None = None,
         artifacts: Mapping[str, str] | None = None,
     ) -> JobResult:
-        self._enter(secondary or status, reason.partition("\n")[0])
+        training_s, billable_s = self._timeline.training_seconds, self._timeline.billable_seconds
+        self._timeline.enter(secondary or status, reason.partition("\n")[0])
         return JobResult(
             status=status,
             secondary_status=secondary or status,
             failure_reason=reason,
-            training_seconds=round(self._training_s),
+            training_seconds=round(training_s),
+            billable_seconds=round(billable_s),
             artifacts=artifacts or {},
             metrics=dict(self._metrics.values),
-            started_at=self._started_at,
+            started_at=self._timeline.training_started_at,
             ended_at=utc_now(),
-            transitions=tuple(self._transitions),
+            transitions=self._timeline.transitions,
             exit_code=exit_code,
+            interruptions=tuple(self._interruptions),
         )
-
-
-def _stop(program: Program, grace_s: float) -> int:
-    """Stops a program; one more signal during the grace period ends the grace."""
-    try:
-        return program.stop(grace_s)
-    except Interrupted:
-        return program.stop(0)

@@ -8,16 +8,15 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from sagemaker_launcher.naming import RoleArn
+from sagemaker_launcher.rehearsal.hosts import INTERFACE, Host, resource_config
 from sagemaker_launcher.request import Request
 
 CONTAINER_BASE = "/opt/ml"
-DEFAULT_CHECKPOINTS = "/opt/ml/checkpoints/"
-_GROUP = "homogeneousCluster"
-_INTERFACE = "eth0"
+_CHECKPOINTS = "checkpoints"
 
 
 @dataclass(frozen=True)
@@ -51,50 +50,78 @@ class Tree:
         """The folder that the toolkit runs the program in."""
         return self.base / "code"
 
+    @property
+    def data(self) -> Path:
+        """The folder of all input channels, and of the FIFOs of Pipe mode."""
+        return self.base / "input" / "data"
+
     def channel(self, name: str) -> Path:
         """The folder of an input channel."""
-        return self.base / "input" / "data" / name
+        return self.data / name
 
     def checkpoints(self, request: Request) -> Path | None:
         """The checkpoint folder; None without checkpoints.
 
-        Raises:
-            ValueError: The request wants it outside /opt/ml, where this machine's own files are.
+        It lies where the request wants it below /opt/ml, and in its usual place when the request wants it elsewhere.
         """
-        if "CheckpointConfig" not in request:
+        wanted = checkpoint_path(request)
+        if not wanted:
             return None
-        wanted = request["CheckpointConfig"].get("LocalPath", DEFAULT_CHECKPOINTS)
-        relative = Path(wanted).relative_to(CONTAINER_BASE)
-        if ".." in relative.parts:
-            raise ValueError(wanted)
-        return self.base / relative
+        relative = relative_to_base(wanted)
+        return self.base / (relative if relative is not None else _CHECKPOINTS)
 
-    def create(self, request: Request) -> None:
+    def create(self, request: Request, hosts: tuple[Host, ...], host: Host) -> None:
         """Makes the folders, and writes the service's files into them."""
         checkpoints = self.checkpoints(request)
-        channels = (self.channel(channel["ChannelName"]) for channel in request["InputDataConfig"])
-        for folder in (
+        folders = [
             self.config,
+            self.data,
             self.model,
             self.output_data,
-            *channels,
             *([checkpoints] if checkpoints else []),
-        ):
+        ]
+        for folder in folders:
             folder.mkdir(parents=True, exist_ok=True)
-        for name, content in service_files(request).items():
+        for name, content in service_files(request, hosts, host).items():
             (self.config / name).write_text(_compact(content), "utf-8")
 
 
-def service_files(request: Request) -> dict[str, dict[str, Any]]:
-    """The content of the three files under input/config, for a job of one host."""
+def checkpoint_path(request: Request) -> str:
+    """Where the program finds its checkpoints in a container; empty without checkpoints."""
+    if "CheckpointConfig" not in request:
+        return ""
+    path: str = request["CheckpointConfig"].get("LocalPath", f"{CONTAINER_BASE}/{_CHECKPOINTS}/")
+    return path
+
+
+def relative_to_base(path: str) -> PurePosixPath | None:
+    """A container's path relative to /opt/ml; None when it leads elsewhere."""
+    try:
+        relative = PurePosixPath(path).relative_to(CONTAINER_BASE)
+    except ValueError:
+        return None
+    return None if ".." in relative.parts else relative
+
+
+def service_files(request: Request, hosts: tuple[Host, ...], host: Host) -> dict[str, dict[str, Any]]:
+    """The content of the three files under input/config, as one host sees them."""
     return {
         "hyperparameters.json": dict(request.get("HyperParameters", {})),
-        "inputdataconfig.json": input_data_config(request),
-        "resourceconfig.json": resource_config(request),
+        "inputdataconfig.json": input_data_config(request, host),
+        "resourceconfig.json": resource_config(hosts, host),
     }
 
 
-def input_data_config(request: Request) -> dict[str, Any]:
+def channels_of(request: Request, host: Host) -> list[Request]:
+    """The channels that a host gets: all but those for other instance groups."""
+    return [
+        channel
+        for channel in request["InputDataConfig"]
+        if host.group in channel["DataSource"].get("S3DataSource", {}).get("InstanceGroupNames", [host.group])
+    ]
+
+
+def input_data_config(request: Request, host: Host) -> dict[str, Any]:
     """What the container is told of its channels: never where they come from."""
     default_mode = request["AlgorithmSpecification"]["TrainingInputMode"]
     return {
@@ -106,30 +133,12 @@ def input_data_config(request: Request) -> dict[str, Any]:
             .get("S3DataDistributionType", "FullyReplicated"),
             "RecordWrapperType": channel.get("RecordWrapperType", "None"),
         }
-        for channel in request["InputDataConfig"]
+        for channel in channels_of(request, host)
     }
 
 
-def resource_config(request: Request) -> dict[str, Any]:
-    """What the container is told of the machines, for a job of one host."""
-    resources = request["ResourceConfig"]
-    groups = resources.get("InstanceGroups")
-    name = groups[0]["InstanceGroupName"] if groups else _GROUP
-    instance_type = groups[0]["InstanceType"] if groups else resources["InstanceType"]
-    return {
-        "current_host": "algo-1",
-        "current_instance_type": instance_type,
-        "current_group_name": name,
-        "hosts": ["algo-1"],
-        "instance_groups": [
-            {"instance_group_name": name, "instance_type": instance_type, "hosts": ["algo-1"]}
-        ],
-        "network_interface_name": _INTERFACE,
-    }
-
-
-def service_environment(request: Request, region: str, tree: Tree) -> dict[str, str]:
-    """The variables that the service sets in a container, with the tree in the place of /opt/ml.
+def service_environment(request: Request, region: str) -> dict[str, str]:
+    """The variables that the service sets in a container, and those of the request.
 
     AWS_DEFAULT_REGION is not among them: neither does the service set it.
     """
@@ -138,11 +147,9 @@ def service_environment(request: Request, region: str, tree: Tree) -> dict[str, 
         "TRAINING_JOB_ARN": job_arn(request, region),
         "AWS_REGION": region,
         "AWS_EXECUTION_ENV": "AWS_ECS_EC2",
-        "DMLC_INTERFACE": _INTERFACE,
-        "SAGEMAKER_METRICS_DIRECTORY": str(tree.base / "output" / "metrics" / "sagemaker"),
+        "DMLC_INTERFACE": INTERFACE,
+        "SAGEMAKER_METRICS_DIRECTORY": f"{CONTAINER_BASE}/output/metrics/sagemaker",
         **request.get("Environment", {}),
-        # Whatever the request says: the tree is here, and /opt/ml is none of the rehearsal's.
-        "SAGEMAKER_BASE_DIR": str(tree.base),
     }
 
 

@@ -8,6 +8,7 @@ from typing import Protocol
 from sagemaker_launcher.archive import Sealed
 from sagemaker_launcher.events import Events
 from sagemaker_launcher.job import Job
+from sagemaker_launcher.rehearsal.logs import KeepLog
 from sagemaker_launcher.request import Request
 from sagemaker_launcher.result import JobResult
 
@@ -29,5 +30,11 @@ class Target(Protocol):
     def start(self, job: Job, request: Request, sealed: Sealed) -> Started:
         """Starts the job of a sealed experiment, at most once."""
 
-    def follow(self, request: Request, events: Events) -> JobResult:
-        """Waits for the end of the job that was started, and tells what happens meanwhile."""
+    def follow(self, request: Request, events: Events, keep_log: KeepLog) -> JobResult:
+        """Waits for the end of the job that was started, and tells what happens meanwhile.
+
+        Args:
+            request: The request.
+            events: Who is told.
+            keep_log: Called with each log file that is to be kept with the result; the file may go afterwards.
+        """

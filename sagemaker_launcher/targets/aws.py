@@ -19,6 +19,7 @@ from sagemaker_launcher.errors import (
 )
 from sagemaker_launcher.events import Events
 from sagemaker_launcher.job import Job
+from sagemaker_launcher.rehearsal.logs import KeepLog
 from sagemaker_launcher.request import Request
 from sagemaker_launcher.result import JobResult
 from sagemaker_launcher.targets import Started
@@ -58,7 +59,7 @@ class AwsTarget:
         estimator.start_with_estimator(job, RecordingClient(request, starter.start), self._aws.session)
         return Started(starter.job_arn, utc_now())
 
-    def follow(self, request: Request, events: Events) -> JobResult:
+    def follow(self, request: Request, events: Events, keep_log: KeepLog) -> JobResult:  # noqa: ARG002 - CloudWatch keeps them
         """See `Target`. A signal leaves the job running."""
         return jobs.follow(self._aws, request["TrainingJobName"], events)
 

@@ -1,14 +1,13 @@
-"""Runs a request in a plain process on this machine: no AWS, no Docker, no root."""
+"""Runs a request in plain processes on this machine, one per host: no AWS, no Docker, no root."""
 
 from __future__ import annotations
 
 import os
 import shlex
 import shutil
+import subprocess
 import sys
-import tempfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -18,22 +17,27 @@ from sagemaker_launcher.clock import utc_now
 from sagemaker_launcher.config import Source
 from sagemaker_launcher.errors import EnvironmentProblemError, UnsafeError
 from sagemaker_launcher.events import Events
-from sagemaker_launcher.interrupts import Interrupted
-from sagemaker_launcher.job import CONFIG_CHANNEL, Job
-from sagemaker_launcher.rehearsal import toolkit
-from sagemaker_launcher.rehearsal.channels import ChannelContent, list_channel
-from sagemaker_launcher.rehearsal.run import Run
+from sagemaker_launcher.job import Job
+from sagemaker_launcher.rehearsal import names, toolkit
+from sagemaker_launcher.rehearsal.hosts import Host, hosts_of, resource_config
+from sagemaker_launcher.rehearsal.inputs import FAST_FILE
+from sagemaker_launcher.rehearsal.leftovers import BASE_VARIABLE
+from sagemaker_launcher.rehearsal.logs import KeepLog
+from sagemaker_launcher.rehearsal.program import OnLine, ProcessProgram, Program
+from sagemaker_launcher.rehearsal.rehearsal import Rehearsal
 from sagemaker_launcher.rehearsal.tree import (
     CONTAINER_BASE,
     Tree,
+    channels_of,
+    checkpoint_path,
     input_data_config,
     job_arn,
-    resource_config,
+    relative_to_base,
     service_environment,
 )
+from sagemaker_launcher.rehearsal.workspace import Workspace
 from sagemaker_launcher.request import Request
 from sagemaker_launcher.result import JobResult
-from sagemaker_launcher.storage import Storage
 from sagemaker_launcher.targets import Started
 
 # What a program needs of this machine, and no more: neither credentials nor the user's settings reach it.
@@ -45,19 +49,20 @@ _KEPT_VARIABLES = (
 _DANGEROUS = {"BASH_ENV", "PATH", "PYTHONHOME", "PYTHONPATH", "PYTHONSTARTUP"}
 _DANGEROUS_PREFIXES = ("AWS_", "DYLD_", "LD_")
 _HARMLESS = {"AWS_DEFAULT_REGION", "AWS_REGION"}
+_MASTER = "MASTER_ADDR"  # where torch's processes meet
 
 
 @dataclass(frozen=True)
 class ProcessOptions:
-    """How the program is run.
+    """How programs are run.
 
     Attributes:
         python: The Python interpreter that has the training code's packages.
-        grace_s: Seconds between SIGTERM and SIGKILL.
+        credentials: Gives the variables that hold the user's credentials; None keeps them from the program.
     """
 
     python: str = sys.executable
-    grace_s: float = 120.0
+    credentials: Mapping[str, str] | None = None
 
 
 class ProcessTarget:
@@ -65,81 +70,59 @@ class ProcessTarget:
 
     Args:
         source: The training code.
-        storage: Where channels come from and artifacts go.
-        options: How the program is run.
+        rehearsal: What carries the request out.
+        options: How programs are run.
     """
 
-    def __init__(self, source: Source, storage: Storage, options: ProcessOptions) -> None:
+    def __init__(self, source: Source, rehearsal: Rehearsal, options: ProcessOptions) -> None:
         self._source = source
-        self._storage = storage
+        self._rehearsal = rehearsal
         self._options = options
         self._region = ""
-        self._contents: list[ChannelContent] = []
 
     def prepare(self, job: Job, request: Request, events: Events) -> None:
         """See `Target`.
 
         Raises:
-            EnvironmentProblemError: More than one host, no training code or no Python here, or data of a kind that cannot
-                be rehearsed.
+            EnvironmentProblemError: No training code or no Python here, or data of a kind that cannot be rehearsed.
             NotFoundError: A channel has no objects.
             UnsafeError: A variable would run other code than the user's.
             ConfigError: The toolkit would fail on a hyperparameter or a variable.
         """
         self._region = job.region
-        self._check_machine(job, request)
+        self._check_machine(request)
         _refuse_dangerous(request.get("Environment", {}))
-        self._variables(request, Tree(Path(CONTAINER_BASE)))
-        mode = request["AlgorithmSpecification"]["TrainingInputMode"]
-        self._contents = [
-            list_channel(channel, mode, self._storage)
-            for channel in request["InputDataConfig"]
-            if channel["ChannelName"] != CONFIG_CHANNEL
-        ]
-        missing = _not_reproduced(job)
+        hosts = hosts_of(request)
+        self._runner(request).variables(hosts[0], Tree(Path(CONTAINER_BASE)))
+        self._rehearsal.prepare(request, events)
+        missing = self._rehearsal.not_reproduced(job, "process")
         if missing:
-            events.note(f"not reproduced here: {', '.join(missing)}")
+            events.note(f"not reproduced here: {missing}")
 
     def start(self, job: Job, request: Request, sealed: Sealed) -> Started:  # noqa: ARG002 - the service gets the seal
-        """See `Target`. The program itself starts in `follow`, after the launch has been recorded."""
+        """See `Target`. The programs themselves start in `follow`, after the launch has been recorded."""
         return Started(job_arn(request, job.region), utc_now())
 
-    def follow(self, request: Request, events: Events) -> JobResult:
+    def follow(self, request: Request, events: Events, keep_log: KeepLog) -> JobResult:
         """See `Target`. Raises Interrupted, with the result, after a signal has stopped the job."""
-        with _temporary_tree() as tree:
-            run = Run(request, tree, self._storage, events)
-            try:
-                return run.execute(self._contents, self._program)
-            except Interrupted as interrupted:
-                if interrupted.result is not None:
-                    raise
-                raise Interrupted(interrupted.number, run.stopped()) from None
 
-    def _program(self, request: Request, tree: Tree) -> tuple[tuple[str, ...], dict[str, str], float]:
-        """The command, the variables and the grace period."""
-        tree.code.symlink_to(self._folder, target_is_directory=True)
-        arguments = toolkit.script_arguments(request.get("HyperParameters", {}))
-        command = toolkit.script_command(self._options.python, self._entry_point(request), arguments)
-        return command, self._variables(request, tree), self._options.grace_s
+        def make_runner(space: Workspace) -> _Runner:
+            runner = self._runner(request)
+            runner.make_names(space.folder, events)
+            return runner
 
-    def _variables(self, request: Request, tree: Tree) -> dict[str, str]:
-        """All variables of the program. Raises ConfigError for what the toolkit cannot pass on."""
-        service = service_environment(request, self._region, tree)
-        variables = toolkit.script_environment(
-            base=tree.base,
-            job_name=request["TrainingJobName"],
-            hyperparameters=request.get("HyperParameters", {}),
-            input_data_config=input_data_config(request),
-            resource_config=resource_config(request),
-            entry_point=self._entry_point(request),
-            machine=self._machine,
-            service_environment=service,
-        )
-        return {**_machine_variables(), **service, **variables}
+        return self._rehearsal.run(request, {}, make_runner, events, keep_log)
 
-    @cached_property
-    def _machine(self) -> toolkit.Machine:
-        return toolkit.Machine.detect()
+    def shell(self, request: Request, config: bytes, events: Events) -> int:
+        """Runs a shell where the first host's program would run. Gives its exit code."""
+        with self._rehearsal.laid_out(request, config, {}, events) as (space, host, tree):
+            runner = self._runner(request)
+            runner.make_names(space.folder, events)
+            command, variables = runner.command(host, tree, [_shell()])
+            return subprocess.run(command, cwd=tree.code.resolve(), env=variables, check=False).returncode  # noqa: S603 - the user's shell
+
+    def _runner(self, request: Request) -> _Runner:
+        return _Runner(request, self._region, self._folder, self._entry_point(request), self._options)
 
     def _entry_point(self, request: Request) -> str:
         """The program, relative to the training code; the toolkit lets a variable choose it."""
@@ -156,14 +139,7 @@ class ProcessTarget:
             )
         return self._source.folder
 
-    def _check_machine(self, job: Job, request: Request) -> None:
-        hosts = sum(group.instance_count for group in job.machines.groups) or job.machines.instance_count
-        if hosts > 1:
-            raise EnvironmentProblemError(
-                f"the job asks for {hosts} hosts, and the process target runs one",
-                hint="rehearse one host: --set ESTIMATOR.INSTANCE_COUNT 1",
-                code="not_rehearsable",
-            )
+    def _check_machine(self, request: Request) -> None:
         if shutil.which(self._options.python) is None:
             raise EnvironmentProblemError(f"no such Python: {self._options.python}", hint="check --python")
         entry_point = self._entry_point(request)
@@ -181,27 +157,117 @@ class ProcessTarget:
                 hint=f"chmod +x {shlex.quote(str(program))}",
                 code="not_executable",
             )
-        try:
-            Tree(Path()).checkpoints(request)
-        except ValueError:
-            path = request["CheckpointConfig"]["LocalPath"]
+        checkpoints = checkpoint_path(request)
+        if checkpoints and relative_to_base(checkpoints) is None:
             raise EnvironmentProblemError(
-                f"checkpoints in {path} cannot be rehearsed here: the path is outside /opt/ml",
-                hint="leave ESTIMATOR.CHECKPOINT_LOCAL_PATH at its default",
+                f"checkpoints in {checkpoints} cannot be rehearsed in a process: the path is outside /opt/ml",
+                hint="leave ESTIMATOR.CHECKPOINT_LOCAL_PATH at its default, or rehearse it with --on docker",
                 code="not_rehearsable",
-            ) from None
+            )
+
+
+class _Runner:
+    """Starts the program of each host as a process; see `rehearsal.run.Runner`."""
+
+    def __init__(
+        self, request: Request, region: str, folder: Path, entry_point: str, options: ProcessOptions
+    ) -> None:
+        self._request = request
+        self._region = region
+        self._folder = folder
+        self._entry_point = entry_point
+        self._options = options
+        self._hosts = hosts_of(request)
+        self._hosts_file: Path | None = None
+        self._resolvable = True
+
+    def start(self, host: Host, tree: Tree, on_line: OnLine) -> Program:
+        """See `Runner`."""
+        command, variables = self.command(host, tree, self._script())
+        return ProcessProgram(command, tree.code.resolve(), variables, on_line)
+
+    def settle(self, trees: Mapping[Host, Tree]) -> None:
+        """See `Runner`. All files are the user's already."""
+
+    def unexplained(self, exit_code: int) -> str:
+        """See `Runner`. What the toolkit would say."""
+        return toolkit.failure_text(exit_code, self._script())
+
+    def make_names(self, folder: Path, events: Events) -> None:
+        """Finds out how the names of the hosts can be made known to the programs."""
+        if names.works_here(folder):
+            self._hosts_file = folder / "hosts"
+            names.write_hosts_file(self._hosts_file, self._hosts)
+        elif not names.resolve_here(self._hosts):
+            self._resolvable = False
+            if len(self._hosts) > 1:
+                events.note(
+                    "this machine does not let its user give names to hosts: algo-1 is 127.0.0.1, in MASTER_ADDR too;"
+                    " write the names into /etc/hosts, or rehearse with --on docker"
+                )
+
+    def command(
+        self, host: Host, tree: Tree, words: list[str] | tuple[str, ...]
+    ) -> tuple[tuple[str, ...], dict[str, str]]:
+        """What runs some words as a host's program, and all variables that they get."""
+        tree.code.symlink_to(self._folder, target_is_directory=True)
+        command = tuple(words)
+        if self._hosts_file:
+            command = names.wrapped(command, self._hosts_file, self._read_only(host, tree))
+        return command, self.variables(host, tree)
+
+    def variables(self, host: Host, tree: Tree) -> dict[str, str]:
+        """All variables of a host's program. Raises ConfigError for what the toolkit cannot pass on."""
+        request = self._request
+        service = {
+            **service_environment(request, self._region),
+            # Whatever the request says: the tree is here, and /opt/ml is none of the rehearsal's.
+            BASE_VARIABLE: str(tree.base),
+            "SAGEMAKER_METRICS_DIRECTORY": str(tree.base / "output" / "metrics" / "sagemaker"),
+        }
+        if not self._resolvable and service.get(_MASTER, self._hosts[0].name) in {
+            one.name for one in self._hosts
+        }:
+            service[_MASTER] = "127.0.0.1"
+        variables = toolkit.script_environment(
+            base=tree.base,
+            job_name=request["TrainingJobName"],
+            hyperparameters=request.get("HyperParameters", {}),
+            input_data_config=input_data_config(request, host),
+            resource_config=resource_config(self._hosts, host),
+            entry_point=self._entry_point,
+            machine=self._machine,
+            service_environment=service,
+        )
+        return {**_machine_variables(), **service, **variables, **(self._options.credentials or {})}
+
+    def _script(self) -> tuple[str, ...]:
+        arguments = toolkit.script_arguments(self._request.get("HyperParameters", {}))
+        return toolkit.script_command(self._options.python, self._entry_point, arguments)
+
+    def _read_only(self, host: Host, tree: Tree) -> list[Path]:
+        default = self._request["AlgorithmSpecification"]["TrainingInputMode"]
+        return [
+            tree.channel(channel["ChannelName"])
+            for channel in channels_of(self._request, host)
+            if channel.get("InputMode", default) == FAST_FILE
+        ]
+
+    @cached_property
+    def _machine(self) -> toolkit.Machine:
+        return toolkit.Machine.detect()
 
 
 def _refuse_dangerous(environment: Mapping[str, str]) -> None:
-    names = sorted(
+    found = sorted(
         name
         for name in environment
         if name in _DANGEROUS or (name.startswith(_DANGEROUS_PREFIXES) and name not in _HARMLESS)
     )
-    if names:
+    if found:
         raise UnsafeError(
-            f"ESTIMATOR.ENVIRONMENT sets {', '.join(names)}, which could run other code on this machine",
-            hint="leave them out of a rehearsal in a process",
+            f"ESTIMATOR.ENVIRONMENT sets {', '.join(found)}, which could run other code on this machine",
+            hint="leave them out of a rehearsal in a process, or rehearse with --on docker",
             code="dangerous_environment",
         )
 
@@ -212,28 +278,5 @@ def _machine_variables() -> dict[str, str]:
     return {**kept, "AWS_CONFIG_FILE": os.devnull, "AWS_SHARED_CREDENTIALS_FILE": os.devnull}
 
 
-def _not_reproduced(job: Job) -> list[str]:
-    """What the request uses that a plain process cannot have."""
-    uses = {
-        "the image's entry point and arguments": job.image.entry_point or job.image.arguments,
-        "spot interruptions": job.limits.spot,
-        "the VPC": job.network.subnets,
-        "network isolation": job.network.isolated,
-        "encryption keys": job.output_kms_key or job.machines.volume_kms_key,
-        "the warm pool": job.machines.keep_alive_s,
-        "the debugger": job.debugger_hook,
-        "the profiler": job.profiler,
-        "TensorBoard upload": job.tensorboard,
-    }
-    return [name for name, used in uses.items() if used]
-
-
-@contextmanager
-def _temporary_tree() -> Iterator[Tree]:
-    folder = Path(tempfile.mkdtemp(prefix="sagemaker-rehearsal-"))
-    try:
-        base = folder / "opt" / "ml"
-        base.mkdir(parents=True)
-        yield Tree(base)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+def _shell() -> str:
+    return shutil.which("bash") or "/bin/sh"

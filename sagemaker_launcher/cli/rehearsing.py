@@ -1,0 +1,208 @@
+"""Options and targets of rehearsals, and the command `shell`."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from sagemaker_launcher.cli.overrides import override_options, overrides_of
+from sagemaker_launcher.cli.places import Command, docker_option, s3_root_option
+from sagemaker_launcher.config import Configs, Source
+from sagemaker_launcher.errors import UsageError
+from sagemaker_launcher.rehearsal.rehearsal import Rehearsal
+from sagemaker_launcher.rehearsal.run import Terms
+from sagemaker_launcher.storage import FolderStorage, Storage
+
+if TYPE_CHECKING:
+    from sagemaker_launcher.targets.docker import DockerTarget
+    from sagemaker_launcher.targets.process import ProcessTarget
+
+REHEARSAL_TARGETS = ("docker", "process")
+
+
+@dataclass(frozen=True)
+class RehearsalOptions:
+    """How a rehearsal is carried out; what the options of `rehearsal_options` say."""
+
+    python: str
+    docker: str
+    image: str
+    image_code: bool
+    with_credentials: bool
+
+
+@dataclass(frozen=True)
+class EndOptions:
+    """When and how the programs of a rehearsal are stopped."""
+
+    stop_grace: float
+    interrupt_after: tuple[float, ...]
+
+
+def rehearsal_options(command: Command) -> Command:
+    """Adds the options that say how programs run in a rehearsal."""
+    for option in (
+        click.option(
+            "--python",
+            envvar="SAGEMAKER_LAUNCHER_PYTHON",
+            default=sys.executable,
+            metavar="PROGRAM",
+            help="The Python that has the training code's packages (on process only).  [default: this one]",
+        ),
+        docker_option,
+        click.option(
+            "--image",
+            default="",
+            metavar="IMAGE",
+            help="Run this image of your machine in the place of ESTIMATOR.IMAGE_URI (on docker only).",
+        ),
+        click.option(
+            "--image-code",
+            is_flag=True,
+            help="Run the code that is in the image, not the folder SOURCE.DIR (on docker only).",
+        ),
+        click.option(
+            "--with-credentials",
+            is_flag=True,
+            help="Hand your AWS credentials to the program; a job has its role's instead (in rehearsals only).",
+        ),
+    ):
+        command = option(command)
+    return command
+
+
+def end_options(command: Command) -> Command:
+    """Adds the options that say when and how the programs of a rehearsal are stopped."""
+    for option in (
+        click.option(
+            "--stop-grace",
+            type=click.FloatRange(min=0),
+            default=120.0,
+            show_default=True,
+            metavar="SECONDS",
+            help="Between SIGTERM and SIGKILL (in rehearsals only).",
+        ),
+        click.option(
+            "--interrupt-after",
+            type=click.FloatRange(min=0),
+            multiple=True,
+            metavar="SECONDS",
+            help="Interrupt a spot job after so long, keep its checkpoints and start it again (in rehearsals only). "
+            "Repeatable: for the job that was started again.",
+        ),
+    ):
+        command = option(command)
+    return command
+
+
+def rehearsal_target(
+    name: str,
+    configs: Configs,
+    storage: Storage,
+    options: RehearsalOptions,
+    terms: Terms,
+) -> ProcessTarget | DockerTarget:
+    """What runs a request on this machine.
+
+    Args:
+        name: `docker` or `process`.
+        configs: Both configs.
+        storage: Where data comes from and goes to.
+        options: How programs run.
+        terms: When and how they are stopped.
+    """
+    rehearsal = Rehearsal(storage, terms)
+    credentials = _credentials(configs) if options.with_credentials else {}
+    source: Source = configs.source
+    if name == "docker":
+        from sagemaker_launcher.targets.docker import DockerOptions, DockerTarget  # noqa: PLC0415
+
+        how = DockerOptions(options.docker, options.image, options.image_code, credentials)
+        return DockerTarget(source, rehearsal, how)
+    from sagemaker_launcher.targets.process import ProcessOptions, ProcessTarget  # noqa: PLC0415
+
+    return ProcessTarget(source, rehearsal, ProcessOptions(options.python, credentials))
+
+
+def terms_of(options: EndOptions, target: str, *, spot: bool) -> Terms:
+    """When and how programs are stopped. Raises UsageError for an interruption that no service would make."""
+    if options.interrupt_after and target not in REHEARSAL_TARGETS:
+        raise UsageError(
+            "--interrupt-after: a job on AWS is interrupted by AWS", hint="add --on docker or --on process"
+        )
+    if options.interrupt_after and not spot:
+        raise UsageError(
+            "--interrupt-after: only spot jobs are interrupted",
+            hint="make it one: --set ESTIMATOR.USE_SPOT_INSTANCES True --set S3.CHECKPOINTS s3://...",
+        )
+    return Terms(options.stop_grace, options.interrupt_after)
+
+
+def open_storage(configs: Configs, s3_root: Path | None) -> Storage:
+    """Where the data of a config is: in S3, or in the folder that stands in for it."""
+    if s3_root is not None:
+        return FolderStorage(s3_root)
+    from sagemaker_launcher.aws import Aws  # noqa: PLC0415 - boto3 only where AWS is meant
+    from sagemaker_launcher.s3_storage import S3Storage  # noqa: PLC0415
+
+    settings = configs.sagemaker["AWS"]
+    return S3Storage(Aws(settings["REGION"], settings["PROFILE"]))
+
+
+@click.command()
+@click.argument("config", type=click.Path(path_type=Path))
+@click.option(
+    "--on",
+    "target",
+    type=click.Choice(REHEARSAL_TARGETS),
+    default="docker",
+    show_default=True,
+    help="In the container, or in the tree of a process.",
+)
+@override_options
+@s3_root_option
+@rehearsal_options
+def shell(
+    config: Path,
+    target: str,
+    settings: tuple[tuple[str, str], ...],
+    train: tuple[tuple[str, str], ...],
+    force_instance_type: bool,
+    s3_root: Path | None,
+    **options: Any,  # noqa: ANN401 - click's values, typed by RehearsalOptions
+) -> int:
+    """Open a shell where the job of a SageMaker CONFIG would run, with its data, files and variables.
+
+    Archives nothing. The exit code is the shell's.
+    """
+    from sagemaker_launcher import launch as story  # noqa: PLC0415 - as the next one: not for the other commands' start
+    from sagemaker_launcher import report  # noqa: PLC0415
+
+    plan = story.plan(
+        config,
+        overrides_of(settings, train),
+        target=target,
+        command=(),
+        allow_unknown_instance_type=force_instance_type,
+    )
+    events = report.ConsoleEvents()
+    place = rehearsal_target(
+        target, plan.configs, open_storage(plan.configs, s3_root), RehearsalOptions(**options), Terms()
+    )
+    place.prepare(plan.job, plan.request, events)
+    return place.shell(plan.request, plan.configs.training_yaml, events)
+
+
+def _credentials(configs: Configs) -> Mapping[str, str]:
+    from sagemaker_launcher.aws import Aws  # noqa: PLC0415 - boto3 only where AWS is meant
+
+    settings = configs.sagemaker["AWS"]
+    return Aws(settings["REGION"], settings["PROFILE"]).credential_variables()
+
+
+COMMANDS = {"shell": shell}

@@ -1,0 +1,78 @@
+"""The data of all channels: brought once, and laid out for every host of every attempt."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+
+from sagemaker_launcher.events import Events
+from sagemaker_launcher.rehearsal.cache import DataCache
+from sagemaker_launcher.rehearsal.channels import ChannelContent, Placed
+from sagemaker_launcher.rehearsal.hosts import Host
+from sagemaker_launcher.rehearsal.pipes import PipeFeeder
+from sagemaker_launcher.rehearsal.tree import Tree
+
+PIPE, FAST_FILE = "Pipe", "FastFile"
+
+
+class Inputs:
+    """The input channels of a job.
+
+    Args:
+        contents: What each channel has.
+        hosts: All hosts.
+        cache: Where the objects are kept.
+        late: Gives further channels, which need not exist before the job starts.
+    """
+
+    def __init__(
+        self,
+        contents: tuple[ChannelContent, ...],
+        hosts: tuple[Host, ...],
+        cache: DataCache,
+        late: Callable[[], tuple[ChannelContent, ...]] = tuple,
+    ) -> None:
+        self._contents = contents
+        self._hosts = hosts
+        self._cache = cache
+        self._late = late
+
+    def fetch(self, events: Events) -> None:
+        """Brings what is not in the cache yet. Raises LauncherError for data that cannot be read."""
+        self._contents, self._late = (*self._contents, *self._late()), tuple
+        missing = self._cache.missing([placed for content in self._contents for placed in content.objects])
+        if not missing:
+            return
+        size = sum(placed.size for placed in missing)
+        with events.progress(f"fetching {len(missing):,} objects", size) as advance:
+            self._cache.fetch(missing, advance)
+
+    def lay_out(self, host: Host, tree: Tree) -> None:
+        """Puts the files of a host's channels into its tree."""
+        for content, objects in self._of(host):
+            if content.mode != PIPE:
+                folder = tree.channel(content.name)
+                folder.mkdir(parents=True, exist_ok=True)
+                self._cache.link(objects, folder)
+
+    @contextmanager
+    def feeding(self, trees: dict[Host, Tree]) -> Iterator[None]:
+        """Feeds the FIFOs of all hosts while the block runs."""
+        with ExitStack() as stack:
+            for host, tree in trees.items():
+                for content, objects in self._of(host):
+                    if content.mode == PIPE:
+                        stack.enter_context(PipeFeeder(content, objects, tree.data, self._cache).running())
+            yield
+
+    def size(self, host: Host) -> int:
+        """Bytes on a host's disk."""
+        return sum(
+            placed.size for content, objects in self._of(host) if content.mode == "File" for placed in objects
+        )
+
+    def _of(self, host: Host) -> Iterator[tuple[ChannelContent, tuple[Placed, ...]]]:
+        for content in self._contents:
+            members = [one for one in self._hosts if not content.groups or one.group in content.groups]
+            if host in members:
+                yield content, content.part(members.index(host), len(members))

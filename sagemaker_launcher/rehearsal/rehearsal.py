@@ -1,0 +1,134 @@
+"""What the targets on this machine share: their data, their folder, and the run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from sagemaker_launcher.events import Events
+from sagemaker_launcher.job import CONFIG_CHANNEL, TRAINING_CONFIG_FILE, Job
+from sagemaker_launcher.rehearsal.cache import DataCache
+from sagemaker_launcher.rehearsal.channels import ChannelContent, list_channel
+from sagemaker_launcher.rehearsal.hosts import Host, hosts_of
+from sagemaker_launcher.rehearsal.inputs import Inputs
+from sagemaker_launcher.rehearsal.leftovers import clear
+from sagemaker_launcher.rehearsal.limits import not_reproduced
+from sagemaker_launcher.rehearsal.logs import KeepLog
+from sagemaker_launcher.rehearsal.run import Run, Runner, Stage, Terms
+from sagemaker_launcher.rehearsal.tree import Tree
+from sagemaker_launcher.rehearsal.workspace import Workspace, cache_folder, workspace
+from sagemaker_launcher.request import Request
+from sagemaker_launcher.result import JobResult
+from sagemaker_launcher.storage import Storage
+
+_GIB = 2**30
+MakeRunner = Callable[[Workspace], Runner]
+
+
+class Rehearsal:
+    """The rehearsal of one request.
+
+    Args:
+        storage: Where channels come from, and artifacts and checkpoints go.
+        terms: Time limits and interruptions.
+    """
+
+    def __init__(self, storage: Storage, terms: Terms) -> None:
+        self._storage = storage
+        self._terms = terms
+        self._contents: tuple[ChannelContent, ...] = ()
+        self._cache_folder = Path()
+
+    def prepare(self, request: Request, events: Events) -> None:
+        """Finds out what every data channel has, before anything is written.
+
+        Raises:
+            NotFoundError: A channel has no objects.
+            EnvironmentProblemError: A channel's data cannot be rehearsed, or nothing can be kept on this machine.
+            UnsafeError: An object's key would leave its folder.
+        """
+        self._cache_folder = cache_folder()
+        self._contents = tuple(
+            self._list(request, channel)
+            for channel in request["InputDataConfig"]
+            if channel["ChannelName"] != CONFIG_CHANNEL
+        )
+        hosts = hosts_of(request)
+        inputs = self._inputs(hosts)
+        volume = request["ResourceConfig"].get("VolumeSizeInGB", 0)
+        needed = max(inputs.size(host) for host in hosts)
+        if volume and needed > volume * _GIB:
+            events.note(
+                f"the data of one host is {needed / _GIB:.1f} GiB, and its volume has {volume}: it will not fit"
+            )
+
+    def not_reproduced(self, job: Job, target: str, *, gpus: bool = False) -> str:
+        """What the job uses that its rehearsal cannot have, in one line; empty when there is nothing."""
+        interrupted = bool(self._terms.interrupt_after_s)
+        return ", ".join(not_reproduced(job, target, interrupted=interrupted, gpus=gpus))
+
+    def run(
+        self,
+        request: Request,
+        facts: dict[str, str],
+        make_runner: MakeRunner,
+        events: Events,
+        keep_log: KeepLog,
+    ) -> JobResult:
+        """Runs the request to its end.
+
+        Args:
+            request: A request that has been prepared, and whose training config has been archived.
+            facts: What somebody else needs to know to end what runs outside the rehearsal's folder.
+            make_runner: Makes what starts programs.
+            events: Who is told.
+            keep_log: Called with each log file at the end.
+
+        Raises:
+            Interrupted: By a signal; with the job's result.
+        """
+        hosts = hosts_of(request)
+        with workspace(self._cache_folder, facts, clear) as space:
+            inputs = self._inputs(hosts, lambda: (self._config(request),))
+            runner = make_runner(space)
+            stage = Stage(
+                request, hosts, inputs, space.folder, keep_log, self._storage, runner, self._terms, events
+            )
+            return Run(stage).execute()
+
+    @contextmanager
+    def laid_out(
+        self, request: Request, config: bytes, facts: dict[str, str], events: Events
+    ) -> Iterator[tuple[Workspace, Host, Tree]]:
+        """The tree of the first host as its program would find it, without a job.
+
+        Args:
+            request: A request that has been prepared.
+            config: The training config.
+            facts: As for `run`.
+            events: Who is told.
+        """
+        hosts = hosts_of(request)
+        with workspace(self._cache_folder, facts, clear) as space:
+            host, tree = hosts[0], Tree(space.folder / "opt" / "ml")
+            tree.create(request, hosts, host)
+            inputs = self._inputs(hosts)
+            inputs.fetch(events)
+            inputs.lay_out(host, tree)
+            tree.channel(CONFIG_CHANNEL).mkdir()
+            (tree.channel(CONFIG_CHANNEL) / TRAINING_CONFIG_FILE).write_bytes(config)
+            with inputs.feeding({host: tree}):
+                yield space, host, tree
+
+    def _inputs(
+        self, hosts: tuple[Host, ...], late: Callable[[], tuple[ChannelContent, ...]] = tuple
+    ) -> Inputs:
+        return Inputs(self._contents, hosts, DataCache(self._cache_folder / "data", self._storage), late)
+
+    def _config(self, request: Request) -> ChannelContent:
+        config = next(one for one in request["InputDataConfig"] if one["ChannelName"] == CONFIG_CHANNEL)
+        return self._list(request, config)
+
+    def _list(self, request: Request, channel: Request) -> ChannelContent:
+        return list_channel(channel, request["AlgorithmSpecification"]["TrainingInputMode"], self._storage)

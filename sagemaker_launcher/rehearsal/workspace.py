@@ -1,0 +1,151 @@
+"""Folders of rehearsals that run: each has a lock as long as its launcher lives, so that the next one removes what is left."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import secrets
+import shutil
+import stat
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from sagemaker_launcher.errors import EnvironmentProblemError, LauncherError
+
+_CACHE_VARIABLE = "SAGEMAKER_LAUNCHER_CACHE"
+_LOCK = ".lock"
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """The folder of one rehearsal.
+
+    Attributes:
+        identifier: A random word that is also the label of its containers.
+        folder: Where everything of it lies.
+        facts: What somebody else needs to know to remove what runs outside the folder.
+    """
+
+    identifier: str
+    folder: Path
+    facts: dict[str, str]
+
+
+# Ends everything that belongs to a workspace and lives outside its folder, and takes over what others own in it.
+Clear = Callable[[Workspace], None]
+
+
+def cache_folder() -> Path:
+    """The user's folder for what may be lost: `SAGEMAKER_LAUNCHER_CACHE`, or the system's usual place.
+
+    Raises:
+        EnvironmentProblemError: It cannot be made.
+    """
+    folder = os.environ.get(_CACHE_VARIABLE)
+    if not folder:
+        from platformdirs import user_cache_dir  # noqa: PLC0415 - only a rehearsal needs it
+
+        folder = user_cache_dir("sagemaker-launcher")
+    path = Path(folder).absolute()
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise EnvironmentProblemError(
+            f"cannot make the folder {path}: {error.strerror}",
+            hint=f"name one that can be written to: {_CACHE_VARIABLE}=DIR",
+            code="no_cache",
+        ) from error
+    return path
+
+
+@contextmanager
+def workspace(cache: Path, facts: dict[str, str], clear: Clear) -> Iterator[Workspace]:
+    """A new workspace, which is gone when the block has ended, and every one whose launcher was killed before.
+
+    Args:
+        cache: The user's cache folder.
+        facts: For whoever has to remove the workspace instead of us.
+        clear: Called before a folder is removed, ours or that of a killed launcher.
+
+    Raises:
+        EnvironmentProblemError: Nothing can be written here.
+    """
+    root = cache / "rehearsals"
+    try:
+        root.mkdir(exist_ok=True)
+        _remove_abandoned(root, clear)
+        lock, path = _lock_new(root, facts)
+    except OSError as error:
+        raise EnvironmentProblemError(
+            f"cannot write to {root}: {error.strerror}",
+            hint=f"name another folder: {_CACHE_VARIABLE}=DIR",
+            code="no_cache",
+        ) from error
+    with os.fdopen(lock, "wb"):
+        space = Workspace(path.stem, path.with_suffix(""), facts)
+        try:
+            space.folder.mkdir(mode=0o700)
+            yield space
+        finally:
+            _remove(space, path, clear)
+
+
+def remove_tree(folder: Path) -> None:
+    """Deletes a folder, also what is write-protected in it; what belongs to others stays."""
+    _make_accessible(folder)
+    for parent, folders, _ in os.walk(folder):
+        for name in folders:  # before the walk enters them
+            _make_accessible(Path(parent, name))
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def _make_accessible(folder: Path) -> None:
+    with suppress(OSError):
+        if folder.lstat().st_mode & stat.S_IRWXU != stat.S_IRWXU:
+            folder.chmod(stat.S_IRWXU)
+
+
+def _lock_new(root: Path, facts: dict[str, str]) -> tuple[int, Path]:
+    while True:
+        path = root / f"{secrets.token_hex(6)}{_LOCK}"
+        lock = os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600)
+        if _take(lock) and path.exists():
+            os.write(lock, json.dumps(facts).encode())
+            return lock, path
+        os.close(lock)  # somebody took it for an abandoned one in this very moment
+
+
+def _take(lock: int) -> bool:
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _remove_abandoned(root: Path, clear: Clear) -> None:
+    for path in root.glob(f"*{_LOCK}"):
+        with suppress(FileNotFoundError), path.open("rb") as file:
+            if _take(file.fileno()):
+                _remove(Workspace(path.stem, path.with_suffix(""), _facts(file.read())), path, clear)
+
+
+def _facts(data: bytes) -> dict[str, str]:
+    try:
+        facts = json.loads(data)
+    except ValueError:
+        return {}  # killed before it wrote them, so before anything was started
+    return {str(key): str(value) for key, value in facts.items()} if isinstance(facts, dict) else {}
+
+
+def _remove(space: Workspace, lock: Path, clear: Clear) -> None:
+    try:
+        clear(space)
+    except LauncherError:
+        return  # its engine does not answer now; the lock stays, so that a later rehearsal tries again
+    remove_tree(space.folder)
+    if not space.folder.exists():
+        lock.unlink(missing_ok=True)

@@ -1,0 +1,319 @@
+"""Runs a request in containers on this machine, one per host, started as the service starts them.
+
+https://docs.aws.amazon.com/sagemaker/latest/dg/your-algorithms-training-algo-dockerfile.html
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+from sagemaker_launcher.archive import Sealed
+from sagemaker_launcher.clock import utc_now
+from sagemaker_launcher.config import Source
+from sagemaker_launcher.engine import Engine, EngineError, ImageFacts, mount
+from sagemaker_launcher.errors import EnvironmentProblemError, LauncherError, NotFoundError
+from sagemaker_launcher.events import Events
+from sagemaker_launcher.image_checks import login_command, notes_on_start
+from sagemaker_launcher.job import Job
+from sagemaker_launcher.rehearsal.container import ContainerProgram
+from sagemaker_launcher.rehearsal.hosts import Host, hosts_of
+from sagemaker_launcher.rehearsal.inputs import FAST_FILE
+from sagemaker_launcher.rehearsal.leftovers import ENGINE, IMAGE, label, take_over
+from sagemaker_launcher.rehearsal.limits import has_gpus
+from sagemaker_launcher.rehearsal.logs import KeepLog
+from sagemaker_launcher.rehearsal.network import Network
+from sagemaker_launcher.rehearsal.program import OnLine, Program
+from sagemaker_launcher.rehearsal.rehearsal import Rehearsal
+from sagemaker_launcher.rehearsal.toolkit import Machine
+from sagemaker_launcher.rehearsal.tree import (
+    CONTAINER_BASE,
+    Tree,
+    channels_of,
+    checkpoint_path,
+    job_arn,
+    service_environment,
+)
+from sagemaker_launcher.rehearsal.workspace import Workspace
+from sagemaker_launcher.request import Request
+from sagemaker_launcher.result import JobResult
+from sagemaker_launcher.targets import Started
+
+_PLATFORM = "linux/amd64"
+_PULL_TIMEOUT_S = 3600.0
+# Neither belongs to what a Dockerfile would copy.
+_NOT_COPIED = shutil.ignore_patterns("__pycache__", ".git")
+_SHELL = "command -v bash > /dev/null && exec bash; exec sh"
+
+
+@dataclass(frozen=True)
+class DockerOptions:
+    """How containers are run.
+
+    Attributes:
+        program: The engine's command-line program.
+        image: The image to run in the place of the request's; empty: the request's.
+        image_code: Run the code that is in the image instead of the folder on this machine.
+        credentials: The variables that hold the user's credentials; empty keeps them from the program.
+    """
+
+    program: str = "docker"
+    image: str = ""
+    image_code: bool = False
+    credentials: Mapping[str, str] = field(default_factory=dict)
+
+
+class DockerTarget:
+    """See `Target`.
+
+    Args:
+        source: The training code.
+        rehearsal: What carries the request out.
+        options: How containers are run.
+    """
+
+    def __init__(self, source: Source, rehearsal: Rehearsal, options: DockerOptions) -> None:
+        self._source = source
+        self._rehearsal = rehearsal
+        self._options = options
+        self._engine = Engine(options.program)
+        self._region = ""
+        self._gpus = False
+
+    def prepare(self, job: Job, request: Request, events: Events) -> None:
+        """See `Target`.
+
+        Raises:
+            EnvironmentProblemError: No engine answers, the image cannot be had, or data cannot be rehearsed.
+            NotFoundError: A channel has no objects.
+        """
+        self._region = job.region
+        facts = self._inspect(self._image(request), events)
+        for note in notes_on_start(facts, request):
+            events.note(note)
+        self._gpus = any(map(has_gpus, job.machines.instance_types)) and Machine.detect().gpus > 0
+        folder = self._code_folder
+        if folder and not _mentions(facts, self._source.container_folder):
+            events.note(
+                f"nothing in the image points to {self._source.container_folder}: its own code may run instead of {folder};"
+                " SOURCE.CONTAINER_DIR says where the image has it"
+            )
+        self._rehearsal.prepare(request, events)
+        missing = self._rehearsal.not_reproduced(job, "docker", gpus=self._gpus)
+        if missing:
+            events.note(f"not reproduced here: {missing}")
+
+    def start(self, job: Job, request: Request, sealed: Sealed) -> Started:  # noqa: ARG002 - the service gets the seal
+        """See `Target`. The containers themselves start in `follow`, after the launch has been recorded."""
+        return Started(job_arn(request, job.region), utc_now())
+
+    def follow(self, request: Request, events: Events, keep_log: KeepLog) -> JobResult:
+        """See `Target`. Raises Interrupted, with the result, after a signal has stopped the job."""
+        return self._rehearsal.run(
+            request,
+            self._facts(request),
+            lambda space: self._runner(request, space, events),
+            events,
+            keep_log,
+        )
+
+    def shell(self, request: Request, config: bytes, events: Events) -> int:
+        """Runs a shell in a container like that of the first host. Gives its exit code."""
+        with self._rehearsal.laid_out(request, config, self._facts(request), events) as (space, host, tree):
+            runner = self._runner(request, space, events)
+            # The folder itself: what is edited on this machine can be run in the shell at once.
+            words = runner.words(host, tree, ("sh", ("-c", _SHELL)), self._code_folder or tree.code)
+            terminal = ["--tty"] if sys.stdin.isatty() else []
+            command = [self._engine.find(), "run", "--interactive", *terminal, *words]
+            code = subprocess.run(command, check=False, env=runner.client_environment).returncode  # noqa: S603 - the user's engine
+            if self._code_folder:
+                runner.take_over(self._code_folder)
+            return code
+
+    def _image(self, request: Request) -> str:
+        name: str = self._options.image or request["AlgorithmSpecification"]["TrainingImage"]
+        return name
+
+    def _inspect(self, name: str, events: Events) -> ImageFacts:
+        try:
+            return self._engine.image(name)
+        except NotFoundError:
+            events.phase("Pulling", f"the image {name}, which is not on this machine")
+        try:
+            self._engine.call("pull", "--platform", _PLATFORM, name, timeout_s=_PULL_TIMEOUT_S)
+        except LauncherError as error:
+            raise EnvironmentProblemError(
+                f"the image {name} is not on this machine and cannot be pulled: {error.message}",
+                hint=self._how_to_get(name),
+                code="no_image",
+            ) from error
+        return self._engine.image(name)
+
+    def _how_to_get(self, name: str) -> str:
+        build = "build it: ./build_and_push.sh --local, and run what it prints: --image NAME:TAG"
+        login = login_command(name, self._options.program)
+        return f"log in to its registry: {login}\nor {build}" if login else build
+
+    @property
+    def _code_folder(self) -> Path | None:
+        return None if self._options.image_code else self._source.folder
+
+    def _facts(self, request: Request) -> dict[str, str]:
+        return {ENGINE: self._options.program, IMAGE: self._image(request)}
+
+    def _runner(self, request: Request, space: Workspace, events: Events) -> _Runner:
+        return _Runner(
+            request=request,
+            region=self._region,
+            engine=self._engine,
+            image=self._image(request),
+            space=space,
+            code=self._code_folder,
+            code_target=self._source.container_folder,
+            credentials=self._options.credentials,
+            gpus=self._gpus,
+            events=events,
+        )
+
+
+@dataclass
+class _Runner:
+    """Starts the container of each host; see `rehearsal.run.Runner`."""
+
+    request: Request
+    region: str
+    engine: Engine
+    image: str
+    space: Workspace
+    code: Path | None
+    code_target: str
+    credentials: Mapping[str, str]
+    gpus: bool
+    events: Events
+    _problems: list[str] = field(default_factory=list)
+    _containers: list[str] = field(default_factory=list)
+    _attempts: dict[Host, int] = field(default_factory=dict)
+
+    def start(self, host: Host, tree: Tree, on_line: OnLine) -> Program:
+        """See `Runner`."""
+        self._attempts[host] = self._attempts.get(host, 0) + 1
+        name = f"sagemaker-{self.space.identifier}-{self._attempts[host]}-{host.name}"
+        self._containers.append(name)
+        if self.code:
+            # A copy, as in an image: what the program writes there, as root, is not for the user's folder.
+            shutil.copytree(self.code, tree.code, symlinks=True, ignore=_NOT_COPIED)
+        words = self.words(host, tree, self._entry, tree.code)
+        return ContainerProgram(
+            self.engine, name, words, on_line, self._problems.append, environment=self.client_environment
+        )
+
+    def settle(self, trees: Mapping[Host, Tree]) -> None:  # noqa: ARG002 - all of them lie in the workspace
+        """See `Runner`."""
+        if self._containers:
+            self.engine.call("rm", "--force", "--volumes", *self._containers)
+            self._containers.clear()
+        for problem in self._problems:
+            self.events.note(problem)
+        self.take_over(self.space.folder)
+
+    def unexplained(self, exit_code: int) -> str:  # noqa: ARG002 - the service knows no more than the code either
+        """See `Runner`."""
+        return "; ".join(self._problems)
+
+    def take_over(self, folder: Path) -> None:
+        """Makes the user the owner of what containers wrote in a folder."""
+        try:
+            take_over(self.engine, self.image, folder)
+        except EngineError as error:
+            self.events.note(
+                f"files in {folder} that the container wrote do not belong to you: {error.message}"
+            )
+
+    @property
+    def client_environment(self) -> dict[str, str]:
+        """The variables of the engine's program, which hands some of them on: so they appear in no list of processes."""
+        return {**os.environ, **self.credentials}
+
+    def words(self, host: Host, tree: Tree, entry: tuple[str, tuple[str, ...]], code: Path) -> list[str]:
+        """The words after `run` and the container's name.
+
+        Args:
+            host: The host.
+            tree: Its complete tree.
+            entry: The entry point, empty for the image's own, and the arguments.
+            code: The folder that takes the place of the image's code, unless that is to run.
+        """
+        entry_point, arguments = entry
+        return [
+            "--label", label(self.space.identifier),
+            "--platform", _PLATFORM,
+            "--hostname", f"ip-10-0-0-{host.number}.{self.region}.compute.internal",
+            "--shm-size", str(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2),
+            *self._network_words(host),
+            *(["--gpus", "all"] if self.gpus else []),
+            *self._variables(),
+            *self._mounts(host, tree),
+            *(mount(code, self.code_target) if self.code else ()),
+            *(["--entrypoint", entry_point] if entry_point else []),
+            self.image,
+            *arguments,
+        ]  # fmt: skip
+
+    @property
+    def _entry(self) -> tuple[str, tuple[str, ...]]:
+        """How the service starts the image: `train` is the argument of an image that the request says nothing about."""
+        algorithm = self.request["AlgorithmSpecification"]
+        entry_point = tuple(algorithm.get("ContainerEntrypoint", ()))
+        arguments = tuple(algorithm.get("ContainerArguments", () if entry_point else ("train",)))
+        return (entry_point or ("",))[0], (*entry_point[1:], *arguments)
+
+    def _variables(self) -> list[str]:
+        values = {
+            **service_environment(self.request, self.region),
+            "NVIDIA_VISIBLE_DEVICES": "all" if self.gpus else "void",
+        }
+        given = [f"{name}={value}" for name, value in values.items()]
+        return [word for entry in (*given, *self.credentials) for word in ("--env", entry)]
+
+    def _mounts(self, host: Host, tree: Tree) -> list[str]:
+        """The parts of /opt/ml one by one: what else the image has there stays visible."""
+        places = {tree.base / "input": "input", tree.model: "model", tree.base / "output": "output"}
+        words = [
+            word for source, name in places.items() for word in mount(source, f"{CONTAINER_BASE}/{name}")
+        ]
+        checkpoints = tree.checkpoints(self.request)
+        if checkpoints:
+            words += mount(checkpoints, checkpoint_path(self.request).rstrip("/"))
+        default = self.request["AlgorithmSpecification"]["TrainingInputMode"]
+        for channel in channels_of(self.request, host):
+            if channel.get("InputMode", default) == FAST_FILE:
+                name = channel["ChannelName"]
+                words += mount(tree.channel(name), f"{CONTAINER_BASE}/input/data/{name}", read_only=True)
+        return words
+
+    def _network_words(self, host: Host) -> list[str]:
+        if self._network:
+            return self._network.words(host)
+        # A network of its own would take longer to make and to remove than the container.
+        isolated = self.request.get("EnableNetworkIsolation", False)
+        return [*(["--network", "none"] if isolated else []), "--add-host", f"{host.name}:127.0.0.1"]
+
+    @cached_property
+    def _network(self) -> Network | None:
+        hosts = hosts_of(self.request)
+        if len(hosts) == 1:
+            return None
+        isolated = self.request.get("EnableNetworkIsolation", False)
+        return Network.create(self.engine, self.space.identifier, hosts, isolated=isolated)
+
+
+def _mentions(facts: ImageFacts, folder: str) -> bool:
+    """Whether an image seems to run code in a folder: it names it, or the toolkit is told what to run."""
+    texts = (facts.folder, *facts.entry_point, *facts.arguments, *facts.environment.values())
+    return "SAGEMAKER_PROGRAM" in facts.environment or any(folder in text for text in texts)
