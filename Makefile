@@ -8,16 +8,17 @@ TOOLKIT_VENV := .venv-toolkit
 RUN := $(VENV)/bin/python run_sagemaker_job.py
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test toolkit-test lint types bench docs clean
+.PHONY: help demo test docker-test toolkit-test lint types bench docs clean
 
 help:
 	@echo 'make demo          trains the example on this machine: no AWS account, no Docker'
-	@echo 'make test          runs the tests'
+	@echo 'make test          runs the tests, except those of the next two lines'
+	@echo 'make docker-test   runs the tests that need a Docker engine'
 	@echo 'make toolkit-test  compares with the sagemaker-training toolkit, which needs a C compiler to install'
 	@echo 'make lint          checks style: ruff, shellcheck'
 	@echo 'make types         checks types: mypy'
 	@echo 'make bench         times the commands against what they replace'
-	@echo 'make docs          writes the generated parts of README.md'
+	@echo 'make docs          writes the generated parts of README.md and docs/'
 	@echo 'make clean         deletes the virtual environments, caches and the demo'
 
 demo: $(VENV)/.demo
@@ -27,8 +28,13 @@ demo: $(VENV)/.demo
 	@echo 'make demo: done. The last line above is the command that runs the same experiment again.'
 
 test: $(VENV)/.test
-	@$(VENV)/bin/python -m pytest --numprocesses $(WORKERS) --dist worksteal --quiet
+	@$(VENV)/bin/python -m pytest --numprocesses $(WORKERS) --dist worksteal --quiet -m 'not docker'
+	@echo 'make test: what needs a Docker engine was left out: make docker-test'
 	@echo 'make test: passed. The lines that begin with SKIPPED, if any, say what this machine could not run.'
+
+docker-test: $(VENV)/.test
+	@REQUIRE_DOCKER=1 $(VENV)/bin/python -m pytest --numprocesses $(WORKERS) --dist worksteal --quiet -m docker
+	@echo 'make docker-test: passed.'
 
 toolkit-test: $(VENV)/.test $(TOOLKIT_VENV)/.installed
 	@REQUIRE_TOOLKIT=1 $(VENV)/bin/python -m pytest --quiet -m toolkit
@@ -49,6 +55,7 @@ bench: $(VENV)/.test
 
 docs: $(VENV)/.test
 	@$(VENV)/bin/python -m tests.readme
+	@$(VENV)/bin/python -m tests.fidelity
 
 clean:
 	rm -rf $(VENV) $(TOOLKIT_VENV) demo build dist *.egg-info .pytest_cache .hypothesis .mypy_cache .ruff_cache
