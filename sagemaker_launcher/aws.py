@@ -135,9 +135,9 @@ class Aws:
             credentials = self.session.get_credentials()
             if credentials is None:
                 raise exceptions.NoCredentialsError
-            key, secret, token = credentials.get_frozen_credentials()
-        variables = {"AWS_ACCESS_KEY_ID": key, "AWS_SECRET_ACCESS_KEY": secret}
-        return variables | ({"AWS_SESSION_TOKEN": token} if token else {})
+            frozen = credentials.get_frozen_credentials()
+        variables = {"AWS_ACCESS_KEY_ID": frozen.access_key, "AWS_SECRET_ACCESS_KEY": frozen.secret_key}
+        return variables | ({"AWS_SESSION_TOKEN": frozen.token} if frozen.token else {})
 
     def client(self, service: str) -> Any:  # noqa: ANN401 - boto3 is untyped
         """A client with this tool's time limits and retries."""

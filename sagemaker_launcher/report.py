@@ -1,20 +1,17 @@
-"""Results and events, shown to people (rich, plain when nobody watches) or to programs (JSON)."""
+"""Results and events, shown to people or to programs (JSON)."""
 
 from __future__ import annotations
 
 import json
-import os
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import asdict
 from functools import cached_property
-from typing import IO, TYPE_CHECKING, Any, TextIO
-
-from rich.console import Console
-from rich.text import Text
+from typing import TYPE_CHECKING, Any
 
 from sagemaker_launcher.archive import PATCH, SAGEMAKER_CONFIG, TRAINING_CONFIG, Experiment, Summary
+from sagemaker_launcher.console import Console, err, out, write
 from sagemaker_launcher.differences import Difference
 from sagemaker_launcher.errors import LauncherError
 from sagemaker_launcher.findings import Finding
@@ -24,7 +21,6 @@ if TYPE_CHECKING:
     from sagemaker_launcher.launch import Plan
 
 _SCHEMA = 1
-_WIDE = 10_000  # columns of an output that is not a terminal: nothing is cut or wrapped
 _LINE_MAX = 8 * 1024  # characters of a log line that are shown
 _HOST_COLOURS = ("magenta", "cyan", "green", "blue", "yellow")
 _COLOURS = {COMPLETED: "green", FAILED: "red"}
@@ -39,46 +35,6 @@ _EXIT_CODES = {
     139: "segmentation fault",
     143: "ended by SIGTERM",
 }
-# Characters that make a terminal do things: C0 without tab and newline, DEL and C1, and the bidirectional controls.
-_CONTROLS = {
-    code: f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"  # noqa: PLR2004
-    for code in (
-        *range(9),
-        *range(11, 32),
-        *range(0x7F, 0xA0),
-        *range(0x202A, 0x202F),
-        *range(0x2066, 0x206A),
-        0x200E,
-        0x200F,
-    )
-}
-
-
-def safe(text: str) -> str:
-    """A text from outside, with every character escaped that could steer a terminal."""
-    return text.translate(_CONTROLS)
-
-
-class _LastingConsole(Console):
-    """A console that falls silent when its reader has gone: what it tells of goes on."""
-
-    def on_broken_pipe(self) -> None:
-        """Instead of ending the process, as rich would."""
-        self.quiet = True
-        _silence(self.file)
-
-
-def console(stream: TextIO) -> Console:
-    """A console that is plain when its stream is no terminal."""
-    plain = not stream.isatty()
-    return _LastingConsole(
-        file=stream,
-        width=_WIDE if plain else None,
-        no_color=plain or None,
-        highlight=False,
-        markup=False,
-        emoji=False,
-    )
 
 
 class ConsoleEvents:
@@ -86,55 +42,32 @@ class ConsoleEvents:
 
     @cached_property
     def _console(self) -> Console:
-        return console(sys.stderr)
+        return err()
 
     def phase(self, name: str, message: str = "") -> None:
         """See `Events`."""
-        self._console.print(Text.assemble((safe(name), "bold"), f"  {safe(message)}" if message else ""))
+        self._console.line((name, "bold"), (f"  {message}" if message else "", ""))
 
     def note(self, text: str) -> None:
         """See `Events`."""
-        for line in safe(text).splitlines():
-            self._console.print(Text.assemble(("note: ", "yellow"), line), soft_wrap=True)
+        for line in _lines(text):
+            self._console.line(("note: ", "yellow"), (line, ""))
 
     def log(self, host: str, line: str) -> None:
         """See `Events`."""
         shown = line if len(line) <= _LINE_MAX else f"{line[:_LINE_MAX]}…"
         number = host.rpartition("-")[2]
         colour = _HOST_COLOURS[int(number) % len(_HOST_COLOURS)] if number.isdecimal() else _HOST_COLOURS[0]
-        self._console.print(Text.assemble((f"{safe(host)} | ", colour), safe(shown)), soft_wrap=True)
+        self._console.line((f"{host} | ", colour), (shown, ""))
 
-    @contextmanager
-    def progress(self, what: str, total: int) -> Iterator[Callable[[int], None]]:
+    def progress(self, what: str, total: int) -> AbstractContextManager[Callable[[int], None]]:
         """See `Events`."""
-        if not self._console.is_terminal:
-            self.phase(what[:1].upper() + what[1:], _bytes(total))
-            yield lambda _: None
-            return
-        from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn  # noqa: PLC0415
-
-        columns = (
-            TextColumn("{task.description}", markup=False),
-            BarColumn(),
-            DownloadColumn(),
-            TimeRemainingColumn(),
-        )
-        with Progress(*columns, console=self._console, transient=True) as bar:
-            task = bar.add_task(safe(what), total=total)
-            yield lambda done: bar.advance(task, done)
-
-
-def _bytes(number: float) -> str:
-    for unit in ("bytes", "kB", "MB"):
-        if number < 1000:  # noqa: PLR2004 - what kilo means
-            return f"{number:,.0f} {unit}"
-        number /= 1000
-    return f"{number:,.1f} GB"
+        return self._console.progress(what, total)
 
 
 def print_json(document: Mapping[str, Any]) -> None:
     """The answer for programs: one JSON document on stdout."""
-    _answer(json.dumps({"schema": _SCHEMA, **document}, indent=2) + "\n")
+    write(sys.stdout, json.dumps({"schema": _SCHEMA, **document}, indent=2) + "\n")
 
 
 def launch_document(
@@ -155,8 +88,7 @@ def launch_document(
 
 def print_plan(plan: Plan) -> None:
     """The request of a dry run."""
-    out = console(sys.stdout)
-    out.print(Text(safe(json.dumps(plan.request, indent=2))), soft_wrap=True)
+    out().line((json.dumps(plan.request, indent=2), ""))
 
 
 def print_result(plan: Plan, result: JobResult, *, model: str, folder: str, again: str) -> None:
@@ -172,16 +104,12 @@ def print_result(plan: Plan, result: JobResult, *, model: str, folder: str, agai
 
 def print_differences(differences: Iterable[Difference]) -> None:
     """What a rerun changes, on stderr."""
-    err = console(sys.stderr)
-    found = list(differences)
+    found, told = list(differences), err()
     for difference in found:
-        change = f"{safe(difference.before)} -> {safe(difference.after)}"
-        err.print(
-            Text.assemble((f"{difference.area}  ", "yellow"), f"{safe(difference.name)}: {change}"),
-            soft_wrap=True,
-        )
+        change = f"{difference.name}: {difference.before} -> {difference.after}"
+        told.line((f"{difference.area}  ", "yellow"), (change, ""))
     if not found:
-        err.print(Text("nothing differs from the archived experiment"))
+        told.line(("nothing differs from the archived experiment", ""))
 
 
 def experiment_document(experiment: Experiment, again: str) -> dict[str, Any]:
@@ -201,10 +129,10 @@ def experiment_document(experiment: Experiment, again: str) -> dict[str, Any]:
 
 def print_experiment(experiment: Experiment, again: str) -> None:
     """What an experiment was, how it went and how to repeat it."""
-    manifest, out = experiment.manifest, console(sys.stdout)
+    manifest, answer = experiment.manifest, out()
     for name in (TRAINING_CONFIG, SAGEMAKER_CONFIG):
-        out.print(Text(name, "bold"))
-        out.print(Text(safe(_text(experiment, name))), soft_wrap=True)
+        answer.line((name, "bold"))
+        answer.line((_text(experiment, name), ""))
     rows = [
         ("experiment", str(experiment.folder)),
         ("job", manifest.job_name),
@@ -273,16 +201,7 @@ def print_list(summaries: Iterable[Summary]) -> None:
         )
         for summary in summaries
     ]
-    if not sys.stdout.isatty():
-        lines = ("\t".join(safe(cell).replace("\t", " ") for cell in row) for row in (header, *rows))
-        _answer("".join(f"{line}\n" for line in lines))
-        return
-    from rich.table import Table  # noqa: PLC0415 - most commands draw no table
-
-    table = Table(*header, box=None, header_style="bold")
-    for row in rows:
-        table.add_row(*(Text(safe(cell)) for cell in row))
-    console(sys.stdout).print(table)
+    out().table(header, rows)
 
 
 def findings_document(subject: str, groups: Mapping[str, Iterable[Finding]]) -> dict[str, Any]:
@@ -297,14 +216,14 @@ def findings_document(subject: str, groups: Mapping[str, Iterable[Finding]]) -> 
 
 def print_findings(subject: str, groups: Mapping[str, Iterable[Finding]]) -> None:
     """What was looked at, then a line for each finding, and its fix below it."""
-    out = console(sys.stdout)
-    out.print(Text(safe(subject), "bold"), soft_wrap=True)
+    answer = out()
+    answer.line((subject, "bold"))
     for finding in (finding for findings in groups.values() for finding in findings):
         head = (f"{finding.verdict:<9}", _VERDICT_COLOURS[finding.verdict])
-        text = safe(finding.message).replace("\n", f"\n{' ' * 19}")
-        out.print(Text.assemble(head, (f"{finding.name:<10}", "bold"), text), soft_wrap=True)
-        for line in safe(finding.fix).splitlines():
-            out.print(Text.assemble((f"{'fix:':>18} ", "cyan"), line), soft_wrap=True)
+        text = finding.message.replace("\n", f"\n{' ' * 19}")
+        answer.line(head, (f"{finding.name:<10}", "bold"), (text, ""))
+        for line in _lines(finding.fix):
+            answer.line((f"{'fix:':>18} ", "cyan"), (line, ""))
 
 
 def error_document(error: LauncherError) -> dict[str, Any]:
@@ -321,12 +240,12 @@ def error_document(error: LauncherError) -> dict[str, Any]:
 
 def print_error(error: LauncherError) -> None:
     """What failed and what to do now, on stderr."""
-    err = console(sys.stderr)
-    lines = safe(error.message).splitlines() or [type(error).__name__]
+    told = err()
+    lines = _lines(error.message) or [type(error).__name__]
     for line in lines:
-        err.print(Text.assemble(("error: ", "red bold"), line), soft_wrap=True)
-    for line in safe(error.hint).splitlines():
-        err.print(Text.assemble(("hint: ", "cyan"), line), soft_wrap=True)
+        told.line(("error: ", "red bold"), (line, ""))
+    for line in _lines(error.hint):
+        told.line(("hint: ", "cyan"), (line, ""))
 
 
 def _result_rows(result: JobResult) -> list[tuple[str, str]]:
@@ -352,24 +271,14 @@ def _metrics(result: JobResult) -> str:
 
 
 def _print_rows(rows: list[tuple[str, str]], status: str) -> None:
-    out = console(sys.stdout)
+    answer = out()
     width = max(len(name) for name, _ in rows) + 2
     for name, value in rows:
         style = _COLOURS.get(status, "yellow") if name == "status" else ""
-        text = safe(value).replace("\n", f"\n{' ' * width}")
-        out.print(Text.assemble((name.ljust(width), "bold"), (text, style)), soft_wrap=True)
+        text = value.replace("\n", f"\n{' ' * width}")
+        answer.line((name.ljust(width), "bold"), (text, style))
 
 
-def _answer(text: str) -> None:
-    try:
-        sys.stdout.write(text)
-        sys.stdout.flush()
-    except BrokenPipeError:
-        _silence(sys.stdout)
-
-
-def _silence(stream: IO[str]) -> None:
-    """After the reader of a pipe has gone, keeps Python from trying again and complaining at exit."""
-    null = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(null, stream.fileno())
-    os.close(null)
+def _lines(text: str) -> list[str]:
+    """The lines of a text; other characters that Python takes for the end of a line belong to it."""
+    return text.rstrip("\n").split("\n") if text else []

@@ -1,6 +1,7 @@
 """botocore's own data files, read without importing botocore: shapes of CreateTrainingJob, partitions.
 
-Importing botocore and building its model classes costs more than a whole dry run; the files are plain JSON.
+Importing botocore and building its model classes costs more than a whole dry run; the files are plain JSON. Even so, to read
+all of SageMaker's API takes longer than anything else that a dry run does, so what we need of it is kept in the user's cache.
 """
 
 from __future__ import annotations
@@ -8,12 +9,17 @@ from __future__ import annotations
 import gzip
 import json
 import re
+import secrets
+from contextlib import suppress
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from sagemaker_launcher.errors import EnvironmentProblemError
+from sagemaker_launcher.user_cache import cache_folder
+
+_COPY = "create-training-job-"
 
 
 @cache
@@ -28,12 +34,54 @@ def _data_folder() -> Path:
 
 @cache
 def shapes() -> dict[str, Any]:
-    """The shapes of the SageMaker API by name, as botocore's service-2.json has them."""
+    """The shapes of CreateTrainingJob by name, as botocore's service-2.json has them."""
     newest = max((_data_folder() / "sagemaker").glob("*/service-2.json.gz"))
-    with gzip.open(newest) as file:
-        model: dict[str, Any] = json.load(file)
-    shapes_by_name: dict[str, Any] = model["shapes"]
-    return shapes_by_name
+    status = newest.stat()
+    copy = f"{_COPY}{status.st_mtime_ns}-{status.st_size}.json"
+    found = _read_copy(copy)
+    if found is None:
+        with gzip.open(newest) as file:
+            found = _reachable(json.load(file)["shapes"], "CreateTrainingJobRequest")
+        _keep_copy(copy, found)
+    return found
+
+
+def _reachable(everything: dict[str, Any], name: str) -> dict[str, Any]:
+    """A shape, and every shape that it is made of."""
+    found: dict[str, Any] = {}
+    waiting = [name]
+    while waiting:
+        name = waiting.pop()
+        if name not in found:
+            shape = found[name] = {
+                key: value for key, value in everything[name].items() if key != "documentation"
+            }
+            parts = (
+                *shape.get("members", {}).values(),
+                *(shape[key] for key in ("member", "key", "value") if key in shape),
+            )
+            waiting += [part["shape"] for part in parts]
+    return found
+
+
+def _read_copy(name: str) -> dict[str, Any] | None:
+    try:
+        found = json.loads((cache_folder() / name).read_bytes())
+    except (EnvironmentProblemError, OSError, ValueError):
+        return None
+    return found if isinstance(found, dict) and "CreateTrainingJobRequest" in found else None
+
+
+def _keep_copy(name: str, found: dict[str, Any]) -> None:
+    """Keeps a copy in the place of those of other versions; where nothing can be kept, it only takes longer."""
+    with suppress(EnvironmentProblemError, OSError):
+        folder = cache_folder()
+        unfinished = folder / f"{name}.{secrets.token_hex(4)}"
+        unfinished.write_text(json.dumps(found), "utf-8")
+        unfinished.replace(folder / name)
+        for other in folder.glob(f"{_COPY}*.json"):
+            if other.name != name:
+                other.unlink(missing_ok=True)
 
 
 def instance_types() -> tuple[str, ...]:

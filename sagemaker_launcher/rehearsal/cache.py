@@ -163,25 +163,27 @@ class DataCache:
             if stop.is_set():
                 raise _StoppedError
 
-        with suppress(Empty, _StoppedError):
-            while True:
+        with suppress(Empty):
+            while not stop.is_set():
                 placed = todo.get_nowait()
                 try:
-                    check()
                     self._fetch_one(placed, check)
-                except BaseException as error:
+                except BaseException as error:  # noqa: BLE001 - whoever waits for the objects raises it
                     done.put(error)
-                    raise
+                    return
                 done.put(placed)
 
     def _fetch_one(self, placed: Placed, check: Check) -> None:
-        path = f"{self._incoming}/{secrets.token_hex(8)}"
+        path, entry = f"{self._incoming}/{secrets.token_hex(8)}", self._entry(placed)
         with _disk_errors(Path(path)):
             try:
                 with open(path, "wb") as file:  # noqa: PTH123 - thousands of files
                     self._storage.download(placed.source, file, placed.tag, check)
                     _seal(file, placed)
-                os.replace(path, self._entry(placed))  # noqa: PTH105 - the same
+                if _is_intact(entry, placed.size):
+                    os.unlink(path)  # noqa: PTH108 - the same; another rehearsal was faster, and may be linking it
+                else:
+                    os.replace(path, entry)  # noqa: PTH105 - the same
             except BaseException:
                 Path(path).unlink(missing_ok=True)
                 raise
@@ -189,10 +191,11 @@ class DataCache:
     def _link(self, placed: Placed, path: str) -> None:
         entry = self._entry(placed)
         try:
-            os.link(entry, path)
-        except FileNotFoundError:
-            self.fetch([placed])  # another rehearsal has just made room for its own data
-            os.link(entry, path)
+            try:
+                os.link(entry, path)
+            except FileNotFoundError:
+                self.fetch([placed])  # another rehearsal has just made room for its own data
+                os.link(entry, path)
         except OSError as error:
             if error.errno not in _NO_LINK:
                 raise
@@ -228,7 +231,7 @@ class DataCache:
 def _is_intact(entry: str, size: int) -> bool:
     try:
         status = os.stat(entry)  # noqa: PTH116 - of thousands of files: Path costs more than the call
-    except FileNotFoundError:
+    except OSError:
         return False
     return status.st_size == size and status.st_mtime_ns == _TIME_NS
 

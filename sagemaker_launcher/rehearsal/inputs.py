@@ -13,6 +13,7 @@ from sagemaker_launcher.rehearsal.pipes import PipeFeeder
 from sagemaker_launcher.rehearsal.tree import Tree
 
 PIPE, FAST_FILE = "Pipe", "FastFile"
+_WORTH_A_WORD, _MANY = 1024 * 1024, 20  # bytes and objects that take so long that somebody may wonder
 
 
 class Inputs:
@@ -41,9 +42,10 @@ class Inputs:
         """Brings what is not in the cache yet. Raises LauncherError for data that cannot be read."""
         self._contents, self._late = (*self._contents, *self._late()), tuple
         missing = self._cache.missing([placed for content in self._contents for placed in content.objects])
-        if not missing:
-            return
         size = sum(placed.size for placed in missing)
+        if size < _WORTH_A_WORD and len(missing) < _MANY:
+            self._cache.fetch(missing)
+            return
         with events.progress(f"fetching {len(missing):,} objects", size) as advance:
             self._cache.fetch(missing, advance)
 

@@ -45,7 +45,7 @@ def take_over(engine: Engine, image: str, folder: Path) -> None:
         LauncherError: The engine does not answer, or the image has no `chown`.
     """
     user, group = os.getuid(), os.getgid()
-    if any(path.lstat().st_uid != user for path in _walk(folder)):
+    if not all(_belongs_to(user, path) for path in _walk(folder)):
         words = ("--rm", "--network", "none", "--user", "0:0", "--entrypoint", "chown")
         owner = f"{user}:{group}"
         engine.call(
@@ -73,6 +73,13 @@ def _end_processes(folder: Path) -> None:
         with suppress(psutil.Error, OSError):
             if process.environ().get(BASE_VARIABLE, "").startswith(f"{folder}{os.sep}"):
                 process.kill()
+
+
+def _belongs_to(user: int, path: Path) -> bool:
+    try:
+        return path.lstat().st_uid == user
+    except PermissionError:
+        return False
 
 
 def _walk(folder: Path) -> Iterable[Path]:

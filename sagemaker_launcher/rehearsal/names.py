@@ -10,6 +10,8 @@ import os
 import socket
 import subprocess
 from collections.abc import Iterable
+from contextlib import suppress
+from functools import cached_property
 from pathlib import Path
 
 from sagemaker_launcher.rehearsal.hosts import Host
@@ -61,17 +63,27 @@ def wrapped(command: Iterable[str], hosts_file: Path, read_only: Iterable[Path] 
     return (*enter, "sh", "-c", _SCRIPT, "sh", str(hosts_file), *map(str, read_only), "--", *leave, *command)
 
 
-def works_here(folder: Path) -> bool:
-    """Whether this machine lets its user have such a view.
+class Trial:
+    """Finds out whether this machine lets its user have such a view, while others go on with their work.
 
     Args:
-        folder: An existing folder for the trial.
+        folder: Any folder of the user.
     """
-    trial = folder / "hosts"
-    trial.write_text("127.0.0.1 localhost\n")
-    command = wrapped(["true"], trial, [folder])
-    try:
-        done = subprocess.run(command, capture_output=True, timeout=_TIMEOUT_S, check=False)  # noqa: S603 - our own words
-    except (OSError, subprocess.SubprocessError):
-        return False
-    return done.returncode == 0
+
+    def __init__(self, folder: Path) -> None:
+        command = wrapped(["true"], _HOSTS_FILE, [folder])
+        self._process: subprocess.Popen[bytes] | None = None
+        with suppress(OSError):
+            self._process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)  # noqa: S603 - our own words
+
+    @cached_property
+    def succeeded(self) -> bool:
+        """Whether it does."""
+        if self._process is None:
+            return False
+        try:
+            return self._process.wait(_TIMEOUT_S) == 0
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+            return False

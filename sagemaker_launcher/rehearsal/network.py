@@ -11,6 +11,9 @@ from sagemaker_launcher.rehearsal.hosts import Host
 from sagemaker_launcher.rehearsal.leftovers import label
 
 _FIRST = 9  # added to a host's number: the engine takes the first addresses for itself
+# Without it, this machine has an address in the network, and whatever listens here can be reached from inside.
+# https://docs.docker.com/engine/network/drivers/bridge/
+_NOT_THIS_MACHINE = ("--opt", "com.docker.network.bridge.inhibit_ipv4=true")
 
 
 @dataclass(frozen=True)
@@ -44,7 +47,13 @@ class Network:
         # Addresses may only be chosen in a subnet that was asked for: we ask for the one that the engine found free.
         subnet = _subnet(engine, name)
         engine.call("network", "rm", name)
-        engine.call("network", "create", *options, "--subnet", str(subnet), name)
+        options = (*options, "--subnet", str(subnet))
+        try:
+            engine.call("network", "create", *options, *(_NOT_THIS_MACHINE if isolated else ()), name)
+        except EngineError:
+            if not isolated:
+                raise
+            engine.call("network", "create", *options, name)  # podman does not know that option
         return cls(name, {host.name: str(subnet[host.number + _FIRST]) for host in hosts})
 
     def words(self, host: Host) -> list[str]:

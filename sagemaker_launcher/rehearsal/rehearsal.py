@@ -17,10 +17,11 @@ from sagemaker_launcher.rehearsal.limits import not_reproduced
 from sagemaker_launcher.rehearsal.logs import KeepLog
 from sagemaker_launcher.rehearsal.run import Run, Runner, Stage, Terms
 from sagemaker_launcher.rehearsal.tree import Tree
-from sagemaker_launcher.rehearsal.workspace import Workspace, cache_folder, workspace
+from sagemaker_launcher.rehearsal.workspace import Workspace, workspace
 from sagemaker_launcher.request import Request
 from sagemaker_launcher.result import JobResult
 from sagemaker_launcher.storage import Storage
+from sagemaker_launcher.user_cache import cache_folder
 
 _GIB = 2**30
 MakeRunner = Callable[[Workspace], Runner]

@@ -13,9 +13,9 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from sagemaker_launcher.errors import EnvironmentProblemError, LauncherError
+from sagemaker_launcher.errors import LauncherError
+from sagemaker_launcher.user_cache import cannot_write
 
-_CACHE_VARIABLE = "SAGEMAKER_LAUNCHER_CACHE"
 _LOCK = ".lock"
 
 
@@ -38,29 +38,6 @@ class Workspace:
 Clear = Callable[[Workspace], None]
 
 
-def cache_folder() -> Path:
-    """The user's folder for what may be lost: `SAGEMAKER_LAUNCHER_CACHE`, or the system's usual place.
-
-    Raises:
-        EnvironmentProblemError: It cannot be made.
-    """
-    folder = os.environ.get(_CACHE_VARIABLE)
-    if not folder:
-        from platformdirs import user_cache_dir  # noqa: PLC0415 - only a rehearsal needs it
-
-        folder = user_cache_dir("sagemaker-launcher")
-    path = Path(folder).absolute()
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise EnvironmentProblemError(
-            f"cannot make the folder {path}: {error.strerror}",
-            hint=f"name one that can be written to: {_CACHE_VARIABLE}=DIR",
-            code="no_cache",
-        ) from error
-    return path
-
-
 @contextmanager
 def workspace(cache: Path, facts: dict[str, str], clear: Clear) -> Iterator[Workspace]:
     """A new workspace, which is gone when the block has ended, and every one whose launcher was killed before.
@@ -79,11 +56,7 @@ def workspace(cache: Path, facts: dict[str, str], clear: Clear) -> Iterator[Work
         _remove_abandoned(root, clear)
         lock, path = _lock_new(root, facts)
     except OSError as error:
-        raise EnvironmentProblemError(
-            f"cannot write to {root}: {error.strerror}",
-            hint=f"name another folder: {_CACHE_VARIABLE}=DIR",
-            code="no_cache",
-        ) from error
+        raise cannot_write(root, error) from error
     with os.fdopen(lock, "wb"):
         space = Workspace(path.stem, path.with_suffix(""), facts)
         try:

@@ -20,7 +20,7 @@ from sagemaker_launcher.config import Source
 from sagemaker_launcher.engine import Engine, EngineError, ImageFacts, mount
 from sagemaker_launcher.errors import EnvironmentProblemError, LauncherError, NotFoundError
 from sagemaker_launcher.events import Events
-from sagemaker_launcher.image_checks import login_command, notes_on_start
+from sagemaker_launcher.image_checks import Start, login_command, notes_on_start
 from sagemaker_launcher.job import Job
 from sagemaker_launcher.rehearsal.container import ContainerProgram
 from sagemaker_launcher.rehearsal.hosts import Host, hosts_of
@@ -99,7 +99,7 @@ class DockerTarget:
             events.note(note)
         self._gpus = any(map(has_gpus, job.machines.instance_types)) and Machine.detect().gpus > 0
         folder = self._code_folder
-        if folder and not _mentions(facts, self._source.container_folder):
+        if folder and not _mentions(facts, request, self._source.container_folder):
             events.note(
                 f"nothing in the image points to {self._source.container_folder}: its own code may run instead of {folder};"
                 " SOURCE.CONTAINER_DIR says where the image has it"
@@ -313,7 +313,9 @@ class _Runner:
         return Network.create(self.engine, self.space.identifier, hosts, isolated=isolated)
 
 
-def _mentions(facts: ImageFacts, folder: str) -> bool:
-    """Whether an image seems to run code in a folder: it names it, or the toolkit is told what to run."""
-    texts = (facts.folder, *facts.entry_point, *facts.arguments, *facts.environment.values())
-    return "SAGEMAKER_PROGRAM" in facts.environment or any(folder in text for text in texts)
+def _mentions(facts: ImageFacts, request: Request, folder: str) -> bool:
+    """Whether what is started seems to be code in a folder: something names it, or the toolkit is told what to run."""
+    start = Start.of(request)
+    environment = {**facts.environment, **start.environment}
+    texts = (facts.folder, *start.command(facts), *environment.values())
+    return "SAGEMAKER_PROGRAM" in environment or any(folder in text for text in texts)

@@ -79,6 +79,7 @@ class ProcessTarget:
         self._rehearsal = rehearsal
         self._options = options
         self._region = ""
+        self._trial: names.Trial | None = None
 
     def prepare(self, job: Job, request: Request, events: Events) -> None:
         """See `Target`.
@@ -91,6 +92,7 @@ class ProcessTarget:
         """
         self._region = job.region
         self._check_machine(request)
+        self._trial = names.Trial(self._folder)
         _refuse_dangerous(request.get("Environment", {}))
         hosts = hosts_of(request)
         self._runner(request).variables(hosts[0], Tree(Path(CONTAINER_BASE)))
@@ -107,19 +109,22 @@ class ProcessTarget:
         """See `Target`. Raises Interrupted, with the result, after a signal has stopped the job."""
 
         def make_runner(space: Workspace) -> _Runner:
-            runner = self._runner(request)
-            runner.make_names(space.folder, events)
-            return runner
+            return self._runner_with_names(request, space, events)
 
         return self._rehearsal.run(request, {}, make_runner, events, keep_log)
 
     def shell(self, request: Request, config: bytes, events: Events) -> int:
         """Runs a shell where the first host's program would run. Gives its exit code."""
         with self._rehearsal.laid_out(request, config, {}, events) as (space, host, tree):
-            runner = self._runner(request)
-            runner.make_names(space.folder, events)
+            runner = self._runner_with_names(request, space, events)
             command, variables = runner.command(host, tree, [_shell()])
             return subprocess.run(command, cwd=tree.code.resolve(), env=variables, check=False).returncode  # noqa: S603 - the user's shell
+
+    def _runner_with_names(self, request: Request, space: Workspace, events: Events) -> _Runner:
+        runner = self._runner(request)
+        namespaces = self._trial is not None and self._trial.succeeded
+        runner.make_names(space.folder / "hosts" if namespaces else None, events)
+        return runner
 
     def _runner(self, request: Request) -> _Runner:
         return _Runner(request, self._region, self._folder, self._entry_point(request), self._options)
@@ -193,11 +198,16 @@ class _Runner:
         """See `Runner`. What the toolkit would say."""
         return toolkit.failure_text(exit_code, self._script())
 
-    def make_names(self, folder: Path, events: Events) -> None:
-        """Finds out how the names of the hosts can be made known to the programs."""
-        if names.works_here(folder):
-            self._hosts_file = folder / "hosts"
-            names.write_hosts_file(self._hosts_file, self._hosts)
+    def make_names(self, hosts_file: Path | None, events: Events) -> None:
+        """Makes the names of the hosts known to the programs.
+
+        Args:
+            hosts_file: The file that takes the place of /etc/hosts; None where this machine does not allow that.
+            events: Who is told.
+        """
+        self._hosts_file = hosts_file
+        if hosts_file:
+            names.write_hosts_file(hosts_file, self._hosts)
         elif not names.resolve_here(self._hosts):
             self._resolvable = False
             if len(self._hosts) > 1:
