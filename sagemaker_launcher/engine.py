@@ -143,7 +143,8 @@ class Engine:
 
     def _explain(self, words: tuple[str, ...], said: str) -> LauncherError:
         lowered = said.lower()
-        if "no such" in lowered and "no such file" not in lowered and "no such host" not in lowered:
+        missing = "no such" in lowered and "no such file" not in lowered and "no such host" not in lowered
+        if missing or "not known" in lowered:  # the second in podman's words
             return NotFoundError(f"{self.program} {' '.join(words[:2])}: {said}", code="not_found")
         host = f" at {os.environ['DOCKER_HOST']}" if "DOCKER_HOST" in os.environ else ""
         if words[0] not in {"run", "manifest"}:  # these tell of the program that ran, and of registries
