@@ -5,6 +5,7 @@ Run as a program. Endpoints and credentials come from the usual variables.
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import sys
@@ -26,6 +27,13 @@ _CUSTOM = {
 _GLOBAL = {"--region", "--query", "--output"}
 
 
+def install(folder: Path) -> None:
+    """Puts the program `aws` into a folder."""
+    program = folder / "aws"
+    program.write_text(f"#!/bin/sh\nexec '{sys.executable}' '{Path(__file__).resolve()}' \"$@\"\n")
+    program.chmod(0o755)
+
+
 def main(service: str, command: str, *words: str) -> None:
     values = list(_values(words))
     given = dict(_options(words))
@@ -33,7 +41,7 @@ def main(service: str, command: str, *words: str) -> None:
         unknown = given.keys() - _CUSTOM[service, command] - _GLOBAL
         if unknown:
             sys.exit(f"aws: Unknown options: {unknown}")
-        _custom(f"{service} {command}", values)
+        _custom(f"{service} {command}", values, given)
     else:
         _answer(_shown(_call(service, command, given), given))
 
@@ -51,7 +59,7 @@ def _options(words: tuple[str, ...]) -> Iterator[tuple[str, str]]:
             yield word, after
 
 
-def _custom(command: str, values: list[str]) -> None:
+def _custom(command: str, values: list[str], given: dict[str, str]) -> None:
     s3 = _client("s3", {})
     if command == "s3 mb":
         s3.create_bucket(Bucket=values[0].removeprefix("s3://"))
@@ -61,8 +69,11 @@ def _custom(command: str, values: list[str]) -> None:
             s3.upload_file(str(path), bucket, f"{prefix}/{path.relative_to(folder).as_posix()}")
     elif command == "configure get":
         _answer(os.environ["AWS_REGION"])
+    elif command == "ecr get-login-password":
+        [data] = _client("ecr", given).get_authorization_token()["authorizationData"]
+        _answer(base64.b64decode(data["authorizationToken"]).decode().partition(":")[2])
     else:
-        _answer("a password, or a log")
+        _answer("a log")
 
 
 def _call(service: str, command: str, given: dict[str, str]) -> dict[str, Any]:

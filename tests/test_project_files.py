@@ -126,7 +126,7 @@ def stand_in(folder: Path, text: str) -> str:
     return f"PYTHON={path}"
 
 
-@pytest.mark.parametrize("target", ["demo", "test", "lint", "types", "toolkit-test"])
+@pytest.mark.parametrize("target", ["demo", "test", "lint", "types", "docker-test", "toolkit-test"])
 def test_an_old_python_is_refused_in_one_sentence(folder: Path, target: str) -> None:
     done = make(folder, target, stand_in(folder, OLD_PYTHON))
     assert done.returncode
@@ -189,7 +189,7 @@ def test_what_make_makes_is_ignored_by_git() -> None:
 
 def test_ci_runs_what_a_developer_runs() -> None:
     steps = re.findall(r"^step make (\S+)$", (ROOT / ".ci" / "run").read_text("utf-8"), re.MULTILINE)
-    assert steps == ["test", "toolkit-test", "lint", "types", "demo"]
+    assert steps == ["test", "docker-test", "toolkit-test", "lint", "types", "demo"]
     assert os.access(ROOT / ".ci" / "run", os.X_OK)
 
 

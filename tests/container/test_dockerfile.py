@@ -44,8 +44,12 @@ def test_pid_1_is_the_program_itself_and_lies_where_the_code_is_copied_to() -> N
 
 
 def test_the_toolkit_finds_the_same_program() -> None:
-    environment = dict(item.split("=") for item in values("ENV")[0].split())
-    assert environment == {"PYTHONUNBUFFERED": "1", "SAGEMAKER_PROGRAM": "main.py"}
+    environment = dict(item.split("=") for item in " ".join(values("ENV")).split())
+    assert environment == {
+        "PIP_BREAK_SYSTEM_PACKAGES": "1",
+        "PYTHONUNBUFFERED": "1",
+        "SAGEMAKER_PROGRAM": "main.py",
+    }
     assert values("WORKDIR") == ["/opt/ml/code"]
 
 
@@ -76,6 +80,7 @@ def test_a_slim_base_gets_a_compiler_that_leaves_again(tmp_path: Path) -> None:
         "apt-get install",
         "python3 -m",
         "apt-get purge",
+        "apt-get clean",
         "rm -rf",
         "rm /tmp/requirements.txt",
     ]

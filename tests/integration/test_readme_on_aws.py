@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 import re
-import sys
 from pathlib import Path
 
 import pytest
 
-from tests.commands import ROOT, CommandLine
+from tests import aws_command
+from tests.commands import CommandLine
 from tests.project import Project
 from tests.sandbox import Sandbox, blocks
 from tests.servers.aws import AwsServer
@@ -22,9 +22,6 @@ IMAGE = f"{ACCOUNT}.dkr.ecr.us-east-1.amazonaws.com/sagemaker-digits@sha256:{'a'
 # docker as far as build_and_push.sh needs it here; tests/test_build_and_push.py looks at that script closely.
 DOCKER = f"""#!/bin/sh
 case "$*" in *login*) cat > /dev/null ;; image\\ inspect*) echo {IMAGE} ;; esac
-"""
-AWS = f"""#!/bin/sh
-exec '{sys.executable}' '{ROOT}/tests/aws_command.py' "$@"
 """
 NAMES, ROLE, DATA, IMAGES, LAUNCH, WATCH, AGAIN = range(7)
 
@@ -47,9 +44,9 @@ def reader(tmp_path: Path) -> Sandbox:
     sandbox = Sandbox.create(tmp_path / "reader")
     programs = sandbox.folder / "programs"
     programs.mkdir()
-    for name, text in (("aws", AWS), ("docker", DOCKER)):
-        (programs / name).write_text(text)
-        (programs / name).chmod(0o755)
+    aws_command.install(programs)
+    (programs / "docker").write_text(DOCKER)
+    (programs / "docker").chmod(0o755)
     config = sandbox.folder / "configs" / "sagemaker_config.yaml"
     text = config.read_text().replace("s3://team/", f"s3://{BUCKET}/")
     config.write_text(re.sub(r"IMAGE_URI: .*", f"IMAGE_URI: {IMAGE}", text))
