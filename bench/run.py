@@ -7,24 +7,26 @@ from __future__ import annotations
 
 import os
 import shutil
-import statistics
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
+from bench.containers import on_docker  # noqa: E402
+from bench.data import first_fetch, warm_data  # noqa: E402
+from bench.pairs import compare, seconds, seconds_to_line  # noqa: E402
 from tests.commands import SCRIPT, clean_environment  # noqa: E402
 from tests.project import Project  # noqa: E402
 from tests.servers.aws import AwsServer  # noqa: E402
 from tests.servers.seaweed import SeaweedServer  # noqa: E402
 
-PAIRS = 7
 PYTHON = sys.executable
+FILES, FILE_BYTES = 2000, 10 * 1024
 MINIMAL = """\
 import boto3
 from sagemaker.estimator import Estimator
@@ -41,51 +43,13 @@ estimator = Estimator(
 )
 estimator.fit({"training": "s3://team/data/train/"}, wait=False)
 """
-Measure = Callable[[], float]
-
-
-def seconds(command: Sequence[str], environment: Mapping[str, str]) -> float:
-    """How long a command takes."""
-    start = time.perf_counter()
-    done = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, check=False)
-    taken = time.perf_counter() - start
-    if done.returncode:
-        sys.exit(f"{command} failed:\n{done.stderr.decode()}")
-    return taken
-
-
-def seconds_to_line(command: Sequence[str], environment: Mapping[str, str], start_of_line: str) -> float:
-    """How long a command takes to its first line that starts so."""
-    start = time.perf_counter()
-    with subprocess.Popen(
-        command, env=environment, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    ) as process:
-        for line in process.stdout or ():
-            if line.startswith(start_of_line):
-                taken = time.perf_counter() - start
-                process.communicate()
-                return taken
-    sys.exit(f"{command} printed no line {start_of_line!r}")
-
-
-def compare(name: str, ours: Measure, theirs: Measure, limit: str) -> None:
-    """Prints the medians of pairs of runs, their ratio and their difference."""
-    ours(), theirs()  # the first run fills the caches
-    pairs = [(ours(), theirs()) for _ in range(PAIRS)]
-    ratio = statistics.median(a / b for a, b in pairs)
-    difference = statistics.median(a - b for a, b in pairs)
-    a, b = (statistics.median(side) for side in zip(*pairs, strict=True))
-    print(
-        f"{name:<44} {a:6.3f} s  against {b:6.3f} s: {ratio:5.2f}x, {difference:+.3f} s  (aim: {limit})",
-        flush=True,
-    )
 
 
 def start_up(environment: Mapping[str, str]) -> None:
     for word in ("--help", "--version"):
         compare(
             f"{word} / import click",
-            lambda word=word: seconds([PYTHON, str(SCRIPT), word], environment),
+            partial(seconds, [PYTHON, str(SCRIPT), word], environment),
             lambda: seconds([PYTHON, "-c", "import click"], environment),
             "2.5x",
         )
@@ -93,7 +57,7 @@ def start_up(environment: Mapping[str, str]) -> None:
     for words in (["check", "--offline", config], ["launch", "--dry-run", config]):
         compare(
             f"{' '.join(words[:2])} / import boto3, yaml",
-            lambda words=words: seconds([PYTHON, str(SCRIPT), *words], environment),
+            partial(seconds, [PYTHON, str(SCRIPT), *words], environment),
             lambda: seconds([PYTHON, "-c", "import boto3, yaml"], environment),
             "2x",
         )
@@ -133,6 +97,17 @@ def on_process(environment: Mapping[str, str], folder: Path) -> None:
         )
 
     compare("launch --on process, first line / python main.py", rehearsal, bare, "at most +0.35 s")
+    many = root / "team" / "data" / "many"
+    many.mkdir()
+    for number in range(FILES):
+        (many / f"{number}.bin").write_bytes(os.urandom(FILE_BYTES))
+    with_many = [*words, "--set", "CHANNELS.many", "s3://team/data/many/"]
+    compare(
+        "the same with 2,000 files in a channel",
+        lambda: seconds_to_line(with_many, environment, "algo-1 | job="),
+        bare,
+        "at most +0.35 s",
+    )
     toolkit = os.environ.get("TOOLKIT_PYTHON", str(ROOT / ".venv-toolkit" / "bin" / "python"))
     if not Path(toolkit).exists():
         print("toolkit: not installed (make toolkit-test installs it), comparison left out")
@@ -204,6 +179,9 @@ def main() -> None:
     try:
         start_up(environment)
         on_process(environment, folder)
+        on_docker(environment, folder)
+        warm_data()
+        first_fetch()
         on_aws(environment, folder)
     finally:
         shutil.rmtree(folder, ignore_errors=True)

@@ -261,6 +261,10 @@ def _result_rows(result: JobResult) -> list[tuple[str, str]]:
     if result.training_seconds is not None:
         billable = f", {result.billable_seconds} s billable" if result.billable_seconds is not None else ""
         rows.append(("training", f"{result.training_seconds} s{billable}"))
+    rows += [
+        ("interrupted", f"after {one.training_seconds:g} s; {one.lost_seconds:g} s of work were lost")
+        for one in result.interruptions
+    ]
     if result.metrics:
         rows.append(("metrics", _metrics(result)))
     return [*rows, *(("saved", f"{name}: {uri}") for name, uri in result.artifacts.items())]

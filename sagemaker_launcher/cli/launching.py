@@ -207,7 +207,9 @@ class _Run:
                 outcome.result,
                 model=self._here(outcome.result.artifacts.get("model", "")),
                 folder=self._here(str(plan.experiment)),
-                again=rerun_command(str(plan.experiment), self._options.s3_root),
+                again=rerun_command(
+                    str(plan.experiment), self._options.s3_root, self._options.programs.words(plan.target)
+                ),
             )
         return 0 if self._options.detach else int(outcome.result.command_exit_code)
 

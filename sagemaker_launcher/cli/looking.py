@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
@@ -86,12 +87,18 @@ def show(
         report.print_experiment(found, again)
 
 
-def rerun_command(experiment: str, s3_root: Path | None) -> str:
-    """The command that runs an experiment again, from where the user stands."""
+def rerun_command(experiment: str, s3_root: Path | None, options: Sequence[str] = ()) -> str:
+    """The command that runs an experiment again, from where the user stands.
+
+    Args:
+        experiment: Its URI.
+        s3_root: The folder that stands in for S3, or None.
+        options: Further options, word by word.
+    """
     import shlex  # noqa: PLC0415
 
-    root = f" --s3-root {shlex.quote(str(s3_root))}" if s3_root else ""
-    return f"{program_name()} rerun {experiment}{root}"
+    root = ("--s3-root", str(s3_root)) if s3_root else ()
+    return f"{program_name()} rerun {shlex.join((experiment, *root, *options))}"
 
 
 COMMANDS = {"check": check, "list": list_, "show": show}

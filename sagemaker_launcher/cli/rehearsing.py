@@ -35,6 +35,18 @@ class RehearsalOptions:
     image_code: bool
     with_credentials: bool
 
+    def words(self, target: str) -> list[str]:
+        """The options that a rerun on the same target needs again, since no archive says what this machine has."""
+        words = []
+        if target == "docker":
+            words += ["--image", self.image] if self.image else []
+            words += ["--image-code"] if self.image_code else []
+        elif target == "process" and self.python != sys.executable:
+            words += ["--python", self.python]
+        if target in REHEARSAL_TARGETS and self.with_credentials:
+            words += ["--with-credentials"]
+        return words
+
 
 @dataclass(frozen=True)
 class EndOptions:

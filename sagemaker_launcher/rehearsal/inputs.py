@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 
 from sagemaker_launcher.events import Events
+from sagemaker_launcher.job import CONFIG_CHANNEL, TRAINING_CONFIG_FILE
 from sagemaker_launcher.rehearsal.cache import DataCache
 from sagemaker_launcher.rehearsal.channels import ChannelContent, Placed
 from sagemaker_launcher.rehearsal.hosts import Host
@@ -23,7 +24,7 @@ class Inputs:
         contents: What each channel has.
         hosts: All hosts.
         cache: Where the objects are kept.
-        late: Gives further channels, which need not exist before the job starts.
+        config: Gives the training config, which need not exist before the job starts.
     """
 
     def __init__(
@@ -31,16 +32,15 @@ class Inputs:
         contents: tuple[ChannelContent, ...],
         hosts: tuple[Host, ...],
         cache: DataCache,
-        late: Callable[[], tuple[ChannelContent, ...]] = tuple,
+        config: Callable[[], bytes],
     ) -> None:
         self._contents = contents
         self._hosts = hosts
         self._cache = cache
-        self._late = late
+        self._config = config
 
     def fetch(self, events: Events) -> None:
         """Brings what is not in the cache yet. Raises LauncherError for data that cannot be read."""
-        self._contents, self._late = (*self._contents, *self._late()), tuple
         missing = self._cache.missing([placed for content in self._contents for placed in content.objects])
         size = sum(placed.size for placed in missing)
         if size < _WORTH_A_WORD and len(missing) < _MANY:
@@ -50,7 +50,9 @@ class Inputs:
             self._cache.fetch(missing, advance)
 
     def lay_out(self, host: Host, tree: Tree) -> None:
-        """Puts the files of a host's channels into its tree."""
+        """Puts the files of a host's channels into its tree. Raises LauncherError when the training config cannot be read."""
+        tree.channel(CONFIG_CHANNEL).mkdir()
+        (tree.channel(CONFIG_CHANNEL) / TRAINING_CONFIG_FILE).write_bytes(self._config())
         for content, objects in self._of(host):
             if content.mode != PIPE:
                 folder = tree.channel(content.name)

@@ -7,7 +7,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from sagemaker_launcher.events import Events
-from sagemaker_launcher.job import CONFIG_CHANNEL, TRAINING_CONFIG_FILE, Job
+from sagemaker_launcher.job import CONFIG_CHANNEL, Job
+from sagemaker_launcher.naming import S3Uri
 from sagemaker_launcher.rehearsal.cache import DataCache
 from sagemaker_launcher.rehearsal.channels import ChannelContent, list_channel
 from sagemaker_launcher.rehearsal.hosts import Host, hosts_of
@@ -24,6 +25,7 @@ from sagemaker_launcher.storage import Storage
 from sagemaker_launcher.user_cache import cache_folder
 
 _GIB = 2**30
+_CONFIG_MAX = 16 * 1024 * 1024  # bytes; no training config comes near
 MakeRunner = Callable[[Workspace], Runner]
 
 
@@ -51,12 +53,12 @@ class Rehearsal:
         """
         self._cache_folder = cache_folder()
         self._contents = tuple(
-            self._list(request, channel)
+            list_channel(channel, request["AlgorithmSpecification"]["TrainingInputMode"], self._storage)
             for channel in request["InputDataConfig"]
             if channel["ChannelName"] != CONFIG_CHANNEL
         )
         hosts = hosts_of(request)
-        inputs = self._inputs(hosts)
+        inputs = self._inputs(hosts, bytes)
         volume = request["ResourceConfig"].get("VolumeSizeInGB", 0)
         needed = max(inputs.size(host) for host in hosts)
         if volume and needed > volume * _GIB:
@@ -91,7 +93,7 @@ class Rehearsal:
         """
         hosts = hosts_of(request)
         with workspace(self._cache_folder, facts, clear) as space:
-            inputs = self._inputs(hosts, lambda: (self._config(request),))
+            inputs = self._inputs(hosts, lambda: self._read_config(request))
             runner = make_runner(space)
             stage = Stage(
                 request, hosts, inputs, space.folder, keep_log, self._storage, runner, self._terms, events
@@ -114,22 +116,16 @@ class Rehearsal:
         with workspace(self._cache_folder, facts, clear) as space:
             host, tree = hosts[0], Tree(space.folder / "opt" / "ml")
             tree.create(request, hosts, host)
-            inputs = self._inputs(hosts)
+            inputs = self._inputs(hosts, lambda: config)
             inputs.fetch(events)
             inputs.lay_out(host, tree)
-            tree.channel(CONFIG_CHANNEL).mkdir()
-            (tree.channel(CONFIG_CHANNEL) / TRAINING_CONFIG_FILE).write_bytes(config)
             with inputs.feeding({host: tree}):
                 yield space, host, tree
 
-    def _inputs(
-        self, hosts: tuple[Host, ...], late: Callable[[], tuple[ChannelContent, ...]] = tuple
-    ) -> Inputs:
-        return Inputs(self._contents, hosts, DataCache(self._cache_folder / "data", self._storage), late)
+    def _inputs(self, hosts: tuple[Host, ...], config: Callable[[], bytes]) -> Inputs:
+        return Inputs(self._contents, hosts, DataCache(self._cache_folder / "data", self._storage), config)
 
-    def _config(self, request: Request) -> ChannelContent:
-        config = next(one for one in request["InputDataConfig"] if one["ChannelName"] == CONFIG_CHANNEL)
-        return self._list(request, config)
-
-    def _list(self, request: Request, channel: Request) -> ChannelContent:
-        return list_channel(channel, request["AlgorithmSpecification"]["TrainingInputMode"], self._storage)
+    def _read_config(self, request: Request) -> bytes:
+        """The training config, where the request says that the service finds it."""
+        channel = next(one for one in request["InputDataConfig"] if one["ChannelName"] == CONFIG_CHANNEL)
+        return self._storage.read(S3Uri.parse(channel["DataSource"]["S3DataSource"]["S3Uri"]), _CONFIG_MAX)
