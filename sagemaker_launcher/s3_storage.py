@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import closing, suppress
 from functools import cached_property
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from botocore.auth import S3SigV4Auth
 from botocore.awsrequest import AWSRequest
-from botocore.exceptions import ClientError, ConnectionError, FlexibleChecksumError, HTTPClientError  # noqa: A004
+from botocore.exceptions import (
+    ClientError,
+    FlexibleChecksumError,
+    HTTPClientError,
+    NoCredentialsError,
+)
+from botocore.exceptions import ConnectionError as BotocoreConnectionError
 from botocore.handlers import add_expect_header
 from botocore.response import StreamingBody
+from botocore.utils import percent_encode
 
 from sagemaker_launcher.aws import Aws, aws_errors
 from sagemaker_launcher.errors import ConflictError, IntegrityError, UnavailableError
@@ -42,8 +50,6 @@ class S3Storage:
         client = self._aws.client("s3")
         # Objects of an archive are small: asking for permission to send the body doubles the time of each PUT.
         client.meta.events.unregister("before-call.s3", add_expect_header)
-        # For links in browsers boto3 still prefers a signature that S3 refuses for many an encrypted object.
-        client.meta.events.register_first("choose-signer.s3.GetObject", _newest_signature)
         if self._owner:
             client.meta.events.register("provide-client-params.s3", _demand(self._owner()))
         return client
@@ -120,7 +126,8 @@ class S3Storage:
             try:
                 with aws_errors(f"download {uri}"):
                     body, tag = self._body(uri, start, tag)
-                    _copy(body, file, check)
+                    with closing(body):
+                        _copy(body, file, check)
                 return
             except UnavailableError:
                 # What has come stays, and only the rest is asked for again: of the same object, says its tag.
@@ -131,22 +138,32 @@ class S3Storage:
     def _body(self, uri: S3Uri, start: int, tag: str) -> tuple[Any, str]:
         """An object from a byte on, and its tag.
 
-        get_object takes three times the processor time of a request that is signed in advance, which many small
-        objects make the time of everybody who waits. So it only gets what did not succeed at once: it knows how to
-        wait, where a bucket has moved to, and what every error is called.
+        For many small objects the time of everybody who waits is the processor's, and get_object takes three times as
+        much of it as a request of our own. So it only gets what did not succeed at once: it knows how to wait, where a
+        bucket has moved to, and what every error is called.
         """
         conditions = {"Range": f"bytes={start}-"} if start else {}
         if tag:
             conditions["If-Match"] = tag
-        url = self._client.generate_presigned_url("get_object", Params={"Bucket": uri.bucket, "Key": uri.key})
-        request = AWSRequest("GET", url, conditions, stream_output=True).prepare()
-        # The client's own session has the proxies, the certificates and the time limits.
-        with suppress(HTTPClientError, ConnectionError):
-            answer = self._client._endpoint.http_session.send(request)  # noqa: SLF001 - there is no public way to it
+        with suppress(HTTPClientError, BotocoreConnectionError):
+            # The client's own session has the proxies, the certificates and the time limits.
+            session = self._client._endpoint.http_session  # noqa: SLF001 - there is no public way to it
+            answer = session.send(self._signed_get(uri, conditions))
             if answer.status_code in _OK and "ETag" in answer.headers:
                 return StreamingBody(answer.raw, answer.headers.get("Content-Length")), answer.headers["ETag"]
             answer.raw.close()
         return self._body_slowly(uri, {name.replace("-", ""): value for name, value in conditions.items()})
+
+    def _signed_get(self, uri: S3Uri, headers: dict[str, str]) -> Any:  # noqa: ANN401 - botocore is untyped
+        owner = {"x-amz-expected-bucket-owner": self._owner()} if self._owner else {}
+        meta = self._client.meta
+        url = f"{meta.endpoint_url}/{uri.bucket}/{percent_encode(uri.key, safe='/~')}"
+        request = AWSRequest("GET", url, {**headers, **owner}, stream_output=True)
+        credentials = self._aws.session.get_credentials()
+        if credentials is None:
+            raise NoCredentialsError
+        S3SigV4Auth(credentials.get_frozen_credentials(), "s3", meta.region_name).add_auth(request)
+        return request.prepare()
 
     def _body_slowly(self, uri: S3Uri, conditions: dict[str, str]) -> tuple[Any, str]:
         try:
@@ -156,6 +173,7 @@ class S3Storage:
                 raise changed(uri) from error
             raise
         if "ETag" not in answer:
+            answer["Body"].close()
             raise _not_s3(f"download {uri}")
         return answer["Body"], answer["ETag"]
 
@@ -183,14 +201,6 @@ def _copy(body: Any, file: BinaryIO, check: Check) -> None:  # noqa: ANN401 - bo
 def _not_s3(action: str) -> UnavailableError:
     """The login page of a network answers 200 to everything."""
     return UnavailableError(f"cannot {action}: what answered is not S3", hint="log in to this network first")
-
-
-def _newest_signature(signature_version: str, **_: object) -> str | None:
-    """Signature version 4 for requests that are signed in advance; None: all others are signed as always.
-
-    https://docs.aws.amazon.com/AmazonS3/latest/userguide/UsingKMSEncryption.html
-    """
-    return "s3v4-query" if signature_version == "v4-query" else None
 
 
 def _demand(owner: str) -> Callable[..., dict[str, Any]]:

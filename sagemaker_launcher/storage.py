@@ -84,7 +84,7 @@ class FolderStorage:
         self._root = root
 
     def read(self, uri: S3Uri, limit: int) -> bytes:
-        with _file_errors(uri), self._path(uri).open("rb") as file:
+        with _file_errors(uri), self._open(uri) as file:
             data = file.read(limit + 1)
         if len(data) > limit:
             raise too_large(uri, limit)
@@ -117,7 +117,7 @@ class FolderStorage:
                 yield StoredObject(S3Uri(prefix.bucket, key), status.st_size, _tag(status))
 
     def download(self, uri: S3Uri, file: BinaryIO, tag: str = "", check: Check = no_check) -> None:
-        with _file_errors(uri), self._path(uri).open("rb") as source:
+        with _file_errors(uri), self._open(uri) as source:
             while chunk := source.read(_CHUNK_BYTES):
                 check()
                 file.write(chunk)
@@ -133,6 +133,12 @@ class FolderStorage:
     def delete(self, uri: S3Uri) -> None:
         with _file_errors(uri):
             self._path(uri).unlink(missing_ok=True)
+
+    def _open(self, uri: S3Uri) -> BinaryIO:
+        path = self._path(uri)
+        if path.exists() and not path.is_file() and not path.is_dir():
+            raise OSError(f"{path} is no ordinary file")  # reading from a named pipe would never end
+        return path.open("rb")
 
     def _path(self, uri: S3Uri) -> Path:
         _refuse_traversal(uri)

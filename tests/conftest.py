@@ -11,7 +11,7 @@ import pytest
 from tests.commands import CommandLine, clean_environment
 from tests.project import Project
 
-_SETTINGS = ("AWS_", "SAGEMAKER_", "SM_", "NO_COLOR", "FORCE_COLOR")
+_SETTINGS = ("AWS_", "SAGEMAKER_", "SM_", "XDG_", "NO_COLOR", "FORCE_COLOR")
 
 
 def pytest_configure() -> None:

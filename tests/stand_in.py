@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from sagemaker_launcher import config
 from sagemaker_launcher import launch as story
@@ -17,9 +17,11 @@ from sagemaker_launcher.coercion import Override
 from sagemaker_launcher.errors import EnvironmentProblemError
 from sagemaker_launcher.naming import S3Uri
 from sagemaker_launcher.provenance import CheckoutReader
+from sagemaker_launcher.rehearsal.rehearsal import Rehearsal
+from sagemaker_launcher.rehearsal.run import Terms
 from sagemaker_launcher.request import Request, create_training_job_request
 from sagemaker_launcher.result import JobResult
-from sagemaker_launcher.storage import FolderStorage, Storage, StoredObject
+from sagemaker_launcher.storage import Check, FolderStorage, Storage, StoredObject, no_check
 from sagemaker_launcher.targets.process import ProcessOptions, ProcessTarget
 from tests.commands import CommandLine, Finished
 from tests.project import Project
@@ -92,6 +94,24 @@ class Listing(FolderStorage):
         )
 
 
+class Counting(FolderStorage):
+    """A folder that remembers what was asked of it."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self.listed = 0
+        self.downloaded: list[str] = []
+
+    def list(self, prefix: S3Uri, limit: int = 0) -> Iterator[StoredObject]:
+        for item in super().list(prefix, limit):
+            self.listed += 1
+            yield item
+
+    def download(self, uri: S3Uri, file: BinaryIO, tag: str = "", check: Check = no_check) -> None:
+        self.downloaded.append(uri.key)
+        super().download(uri, file, tag, check)
+
+
 def is_running(pid: int) -> bool:
     """Whether a process runs; one that only waits for its parent to take note of its end does not."""
     try:
@@ -109,6 +129,7 @@ class Listener:
 
     phases: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    hosts: list[str] = field(default_factory=list)
     lines: list[str] = field(default_factory=list)
     times: list[float] = field(default_factory=list)
 
@@ -119,9 +140,17 @@ class Listener:
         self.notes.append(text)
 
     def log(self, host: str, line: str) -> None:
-        assert host == "algo-1"
+        self.hosts.append(host)
         self.lines.append(line)
         self.times.append(time.monotonic())
+
+    @contextmanager
+    def progress(self, what: str, total: int) -> Iterator[Callable[[int], None]]:  # noqa: ARG002 - as above
+        yield lambda _: None
+
+    def lines_of(self, host: str) -> list[str]:
+        """The log of one host."""
+        return [line for name, line in zip(self.hosts, self.lines, strict=True) if name == host]
 
 
 @dataclass(frozen=True)
@@ -133,12 +162,17 @@ class Rehearsed:
     events: Listener
 
 
-def rehearse(project: Project, *settings: tuple[str, str], storage: Storage | None = None) -> Rehearsed:
+GRACE = Terms(grace_s=5)
+
+
+def rehearse(
+    project: Project, *settings: tuple[str, str], storage: Storage | None = None, terms: Terms = GRACE
+) -> Rehearsed:
     """Launches on the process target from within this process, which takes milliseconds instead of half a second."""
     overrides = tuple(Override("--set", key, value) for key, value in settings)
     plan = story.plan(project.config, overrides, target="process", command=("test",))
     storage, events = storage or FolderStorage(project.s3), Listener()
-    target = ProcessTarget(plan.configs.source, storage, ProcessOptions(grace_s=5))
+    target = ProcessTarget(plan.configs.source, Rehearsal(storage, terms), ProcessOptions())
     checkout = CheckoutReader(project.folder)
     outcome = story.execute(plan, story.Surroundings(target, storage, lambda: None, checkout, events))
     return Rehearsed(plan.request, outcome.result, events)

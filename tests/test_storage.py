@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -18,7 +19,7 @@ from sagemaker_launcher.errors import (
     UnsafeError,
 )
 from sagemaker_launcher.naming import S3Uri
-from sagemaker_launcher.storage import FolderStorage, sha256
+from sagemaker_launcher.storage import FolderStorage, appearing, sha256
 from tests.stand_in import snapshot
 
 SEGMENT = st.text(st.sampled_from("abz019-_.!~ é"), min_size=1, max_size=4).filter(
@@ -157,7 +158,8 @@ def test_uploads_replace_and_downloads_appear_complete(storage: FolderStorage, t
     for content in (b"one", b"two"):
         source.write_bytes(content)
         storage.upload(source, uri("a/b"))
-        storage.download(uri("a/b"), copy)
+        with appearing(copy) as file:
+            storage.download(uri("a/b"), file)
         assert copy.read_bytes() == content
     assert list(copy.parent.iterdir()) == [copy]
     assert snapshot(tmp_path / ".incomplete") == {}
@@ -179,7 +181,7 @@ def test_no_key_leads_out_of_the_bucket(storage: FolderStorage, tmp_path: Path, 
         lambda: storage.read(uri(key), 100),
         lambda: storage.create(uri(key), b""),
         lambda: list(storage.list(uri(f"{key}/x"))),
-        lambda: storage.download(uri(key), tmp_path / "copy"),
+        lambda: storage.download(uri(key), io.BytesIO()),
         lambda: storage.upload(tmp_path / "outside", uri(key)),
         lambda: storage.delete(uri(key)),
     ):

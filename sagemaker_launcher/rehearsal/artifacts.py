@@ -62,17 +62,26 @@ def save_artifacts(request: Request, trees: Mapping[Host, Tree], storage: Storag
 
 
 def _merge(folders: Mapping[Host, Path]) -> tuple[dict[str, Path], list[str]]:
-    """Everything below the folders of all hosts by relative path, parents first, and the files that several hosts have."""
+    """Everything below the folders of all hosts by relative path, parents first, and what only one host can have there."""
     merged: dict[str, Path] = {}
     owners: dict[str, list[str]] = {}
+    files: set[str] = set()
     for host, folder in folders.items():
         for path in sorted(folder.rglob("*")):
-            name = path.relative_to(folder).as_posix()
+            relative = path.relative_to(folder)
+            name, parent = relative.as_posix(), relative.parent.as_posix()
+            if parent != "." and (parent not in merged or not _is_folder(merged[parent])):
+                continue  # below what is a file of another host, which has been told
             merged.setdefault(name, path)
-            if path.is_symlink() or not path.is_dir():
-                owners.setdefault(name, []).append(host.name)
-    twice = [f"{name} ({', '.join(hosts)})" for name, hosts in owners.items() if len(hosts) > 1]
+            owners.setdefault(name, []).append(host.name)
+            if not _is_folder(path):
+                files.add(name)
+    twice = [f"{name} ({', '.join(owners[name])})" for name in sorted(files) if len(owners[name]) > 1]
     return merged, twice
+
+
+def _is_folder(path: Path) -> bool:
+    return path.is_dir() and not path.is_symlink()
 
 
 def _upload_packed(merged: Mapping[str, Path], packed: Path, target: S3Uri, storage: Storage) -> None:

@@ -22,7 +22,9 @@ from sagemaker_launcher.storage import Check, Storage, changed
 LIMIT_VARIABLE = "SAGEMAKER_LAUNCHER_CACHE_GB"
 _LIMIT_GIB = 50.0
 _GIB = 2**30
-_CONCURRENT = 16
+_CONCURRENT = 32
+_LOOK_S = 0.01
+_BUSY = 0.6
 _MODE = 0o444
 # Every entry has this time (2000-01-01): one with another time was changed by a program, whatever its mode said.
 _TIME_NS = 946_684_800 * 10**9
@@ -119,9 +121,9 @@ class DataCache:
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._incoming.mkdir(exist_ok=True)
         for path in self._incoming.iterdir():
-            with suppress(FileNotFoundError):
-                if path.stat().st_mtime < time.time() - _ABANDONED_S:
-                    path.unlink()
+            begun = path.name.partition("-")[0]
+            if not begun.isdecimal() or int(begun) < time.time() - _ABANDONED_S:
+                path.unlink(missing_ok=True)
 
     def _require_space(self, needed: int) -> None:
         lacking = needed - shutil.disk_usage(self._folder).free
@@ -142,17 +144,25 @@ class DataCache:
         stop = threading.Event()
         for placed in missing:
             todo.put(placed)
-        # Daemons: nobody who presses Ctrl-C waits for what a dead network does not send.
-        for _ in range(min(_CONCURRENT, len(missing))):
-            threading.Thread(
-                target=self._fetch_some, args=(todo, done, stop), name="fetch", daemon=True
-            ).start()
+        threads, looked_at, used_s, left = 0, 0.0, 0.0, len(missing)
         try:
-            for _ in missing:
-                result = done.get()
-                if isinstance(result, BaseException):
-                    raise result
-                advance(result.size)
+            while left:
+                now = time.perf_counter()
+                if now > looked_at + _LOOK_S and threads < min(_CONCURRENT, len(missing)):
+                    # More of them make a far server faster; with a near one they would only wait for the processor.
+                    if time.process_time() - used_s < _BUSY * (now - looked_at):
+                        threads += 1
+                        # A daemon: nobody who presses Ctrl-C waits for what a dead network does not send.
+                        threading.Thread(
+                            target=self._fetch_some, args=(todo, done, stop), name="fetch", daemon=True
+                        ).start()
+                    looked_at, used_s = now, time.process_time()
+                with suppress(Empty):
+                    result = done.get(timeout=_LOOK_S)
+                    if isinstance(result, BaseException):
+                        raise result
+                    advance(result.size)
+                    left -= 1
         finally:
             stop.set()
 
@@ -174,7 +184,8 @@ class DataCache:
                 done.put(placed)
 
     def _fetch_one(self, placed: Placed, check: Check) -> None:
-        path, entry = f"{self._incoming}/{secrets.token_hex(8)}", self._entry(placed)
+        # The name says when it began, since the file's own time will be that of all entries.
+        path, entry = f"{self._incoming}/{time.time():.0f}-{secrets.token_hex(8)}", self._entry(placed)
         with _disk_errors(Path(path)):
             try:
                 with open(path, "wb") as file:  # noqa: PTH123 - thousands of files

@@ -5,8 +5,9 @@ https://docs.aws.amazon.com/sagemaker/latest/dg/model-checkpoints.html
 
 from __future__ import annotations
 
+import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -25,12 +26,16 @@ class CheckpointSync:
         folder: The checkpoint folder of the host.
         prefix: The request's CheckpointConfig.S3Uri.
         storage: Where the objects are.
+        open_up: Makes readable what a program wrote as another user.
     """
 
-    def __init__(self, folder: Path, prefix: S3Uri, storage: Storage) -> None:
+    def __init__(
+        self, folder: Path, prefix: S3Uri, storage: Storage, open_up: Callable[[], None] = lambda: None
+    ) -> None:
         self._folder = folder
         self._prefix = prefix
         self._storage = storage
+        self._open_up = open_up
         self._known: dict[str, tuple[int, int]] = {}
         self._stop = threading.Event()
         self.newest_at = (
@@ -51,6 +56,8 @@ class CheckpointSync:
 
     def sync(self) -> None:
         """Copies what is new or changed, and deletes what is gone."""
+        if not all(map(_may_read, self._folder.rglob("*"))):
+            self._open_up()
         files = self._files()
         for name, state in files.items():
             if self._known.get(name) != state:
@@ -80,7 +87,7 @@ class CheckpointSync:
         while not self._stop.wait(_INTERVAL_S):
             try:
                 self.sync()
-            except LauncherError:
+            except (LauncherError, OSError):
                 continue  # the next round tries again, and the last one, after the program's end, reports
 
     def _files(self) -> dict[str, tuple[int, int]]:
@@ -93,3 +100,7 @@ class CheckpointSync:
             if path.is_file():
                 found[path.relative_to(self._folder).as_posix()] = (status.st_size, status.st_mtime_ns)
         return found
+
+
+def _may_read(path: Path) -> bool:
+    return path.is_symlink() or os.access(path, os.R_OK | (os.X_OK if path.is_dir() else 0))

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
+import re
+import signal
 import time
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 
 from sagemaker_launcher.engine import Engine, EngineError
 from sagemaker_launcher.errors import NotFoundError
 from sagemaker_launcher.rehearsal.program import OnLine, Output
 
 _START_S = 30.0  # in which a container that was asked for appears
+_AWAKE_S = 3.0  # in which a program that was started has installed what handles SIGTERM
 _POLL_S = 0.05
 _OUT_OF_MEMORY = "the engine ended it because it ran out of memory (OOMKilled)"
 
@@ -40,6 +44,7 @@ class ContainerProgram:
         self._engine = engine
         self._name = name
         self._on_problem = on_problem
+        self._asked_for = time.monotonic()
         self._output = Output(
             [engine.find(), "run", "--name", name, *words], on_line, environment=environment
         )
@@ -70,12 +75,32 @@ class ContainerProgram:
         return int(state["ExitCode"])
 
     def terminate(self) -> None:
-        """See `Program`."""
+        """See `Program`. A program that is about to start gets the signal when it would notice it."""
+        while not self._listens() and time.monotonic() < self._asked_for + _AWAKE_S:
+            time.sleep(_POLL_S)
         self._signal("TERM")
 
     def kill(self) -> None:
         """See `Program`. A container takes everything in it along."""
         self._signal("KILL")
+
+    def _listens(self) -> bool:
+        """Whether SIGTERM would be noticed: the kernel keeps a signal without a handler from a container's first process.
+
+        https://man7.org/linux/man-pages/man7/pid_namespaces.7.html
+        """
+        if self._output.process.poll() is not None:
+            return True  # too late for any signal
+        try:
+            pid = self._engine.call("container", "inspect", "--format", "{{.State.Pid}}", self._name).strip()
+        except NotFoundError:
+            return False
+        try:
+            status = Path("/proc", pid, "status").read_text("ascii", "replace")
+        except OSError:
+            return pid != "0"  # it runs in the virtual machine of an engine, or on another machine
+        caught = re.search(r"^SigCgt:\s*([0-9a-f]+)$", status, re.MULTILINE)
+        return caught is None or bool(int(caught[1], 16) >> (signal.SIGTERM - 1) & 1)
 
     def _signal(self, name: str) -> None:
         """Sends a signal; a container that is about to start gets it as soon as it has."""

@@ -60,14 +60,16 @@ class Inputs:
                 self._cache.link(objects, folder)
 
     @contextmanager
-    def feeding(self, trees: dict[Host, Tree]) -> Iterator[None]:
-        """Feeds the FIFOs of all hosts while the block runs."""
+    def feeding(self, trees: dict[Host, Tree]) -> Iterator[list[PipeFeeder]]:
+        """Feeds the FIFOs of all hosts while the block runs; gives the feeders, which know what went wrong."""
+        feeders = []
         with ExitStack() as stack:
             for host, tree in trees.items():
                 for content, objects in self._of(host):
                     if content.mode == PIPE:
-                        stack.enter_context(PipeFeeder(content, objects, tree.data, self._cache).running())
-            yield
+                        feeders.append(PipeFeeder(content, objects, tree.data, self._cache))
+                        stack.enter_context(feeders[-1].running())
+            yield feeders
 
     def size(self, host: Host) -> int:
         """Bytes on a host's disk."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
@@ -13,6 +14,7 @@ from sagemaker_launcher.rehearsal.workspace import Workspace
 BASE_VARIABLE = "SAGEMAKER_BASE_DIR"
 ENGINE, IMAGE = "engine", "image"  # facts of a workspace that has containers
 _LABEL = "sagemaker-launcher.rehearsal"
+_ROUNDS, _PAUSE_S = 50, 0.02  # a killed process is gone long before, unless a disk holds it
 
 
 def label(identifier: str) -> str:
@@ -66,13 +68,26 @@ def _end_containers(engine: Engine, space: Workspace) -> None:
 
 
 def _end_processes(folder: Path) -> None:
-    """Kills what outlived its program, or its launcher: each process of a rehearsal has the tree in its variables."""
+    """Kills what outlived its program, or its launcher: each process of a rehearsal has the tree in its variables.
+
+    Looks again until none is left: one that was just about to start another is dead only then.
+    """
+    for _ in range(_ROUNDS):
+        if not _kill_all(folder):
+            return
+        time.sleep(_PAUSE_S)
+
+
+def _kill_all(folder: Path) -> bool:
     import psutil  # noqa: PLC0415 - not before the program has run
 
+    found = False
     for process in psutil.process_iter():
         with suppress(psutil.Error, OSError):
             if process.environ().get(BASE_VARIABLE, "").startswith(f"{folder}{os.sep}"):
                 process.kill()
+                found = True
+    return found
 
 
 def _belongs_to(user: int, path: Path) -> bool:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import socket
 import subprocess
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
@@ -29,6 +29,7 @@ done
 shift
 exec "$@"
 """
+_ENV = ("env", "-u", "PWD", "-u", "OLDPWD", "-u", "SHLVL", "-u", "_")  # what a shell adds of its own
 
 
 def resolve_here(hosts: tuple[Host, ...]) -> bool:
@@ -51,8 +52,20 @@ def write_hosts_file(path: Path, hosts: tuple[Host, ...]) -> None:
     path.write_text(f"{own}{known}", "utf-8")
 
 
-def wrapped(command: Iterable[str], hosts_file: Path, read_only: Iterable[Path] = ()) -> tuple[str, ...]:
-    """A command that runs another one with this hosts file and with these folders read-only, as the same user."""
+def wrapped(
+    command: Iterable[str],
+    hosts_file: Path,
+    read_only: Iterable[Path] = (),
+    variables: Mapping[str, str] | None = None,
+) -> tuple[str, ...]:
+    """A command that runs another one with this hosts file and with these folders read-only, as the same user.
+
+    Args:
+        command: The command.
+        hosts_file: What /etc/hosts is to be.
+        read_only: Existing folders.
+        variables: All that the command is to have; the caller starts it with them.
+    """
     user, group = os.getuid(), os.getgid()
     enter: tuple[str, ...] = ("unshare", "--mount")
     leave: tuple[str, ...] = ()
@@ -60,7 +73,27 @@ def wrapped(command: Iterable[str], hosts_file: Path, read_only: Iterable[Path] 
         # Mounting needs to be root in a user namespace; the program itself is in one where it is the user again.
         enter = ("unshare", "--user", "--map-root-user", "--mount")
         leave = ("unshare", "--user", f"--map-user={user}", f"--map-group={group}")
-    return (*enter, "sh", "-c", _SCRIPT, "sh", str(hosts_file), *map(str, read_only), "--", *leave, *command)
+    lost = [f"{name}={value}" for name, value in (variables or {}).items() if not _is_for_shells(name)]
+    folders = map(str, read_only)
+    return (
+        *enter,
+        "sh",
+        "-c",
+        _SCRIPT,
+        "sh",
+        str(hosts_file),
+        *folders,
+        "--",
+        *leave,
+        *_ENV,
+        *lost,
+        *command,
+    )
+
+
+def _is_for_shells(name: str) -> bool:
+    """Whether a variable passes through a shell, which loses those that it could not name itself: SM_HP_SOLVER.LR."""
+    return name.isascii() and name.isidentifier()
 
 
 class Trial:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from enum import Enum
@@ -24,7 +24,7 @@ from sagemaker_launcher.rehearsal.logs import KeepLog, Logs
 from sagemaker_launcher.rehearsal.metrics import MetricReader
 from sagemaker_launcher.rehearsal.program import OnLine, Program
 from sagemaker_launcher.rehearsal.timeline import Timeline
-from sagemaker_launcher.rehearsal.tree import Tree
+from sagemaker_launcher.rehearsal.tree import Tree, checkpoint_path
 from sagemaker_launcher.request import Request
 from sagemaker_launcher.result import (
     COMPLETED,
@@ -48,6 +48,9 @@ class Runner(Protocol):
 
     def settle(self, trees: Mapping[Host, Tree]) -> None:
         """Called when all programs have ended: whatever they left belongs to the user from now on."""
+
+    def open_up(self, host: Host, folder: str) -> None:
+        """Makes readable what a host's program, which may run, wrote as another user below a folder of its own."""
 
     def unexplained(self, exit_code: int) -> str:
         """Why a program failed that left no word of its own."""
@@ -120,6 +123,7 @@ class _End:
     failed: Ended | None
     trees: Mapping[Host, Tree]
     saved_problem: str = ""
+    data_problem: str = ""
     signal_number: int = 0
 
 
@@ -159,8 +163,7 @@ class Run:
             try:
                 trees, syncs = self._prepare(number)
             except LauncherError as error:
-                reason = f"ClientError: Data download failed: {error}"
-                return self._result(FAILED, reason=reason[:FAILURE_REASON_MAX])
+                return self._no_data(str(error))
             end = self._attempt(trees, syncs, after_s)
             if end.cause is not _Cause.RECLAIMED:
                 break
@@ -187,7 +190,7 @@ class Run:
         place = S3Uri.parse(self._stage.request["CheckpointConfig"]["S3Uri"])
         folders = {host: tree.checkpoints(self._stage.request) for host, tree in trees.items()}
         syncs = {
-            host: CheckpointSync(folder, place, self._stage.storage)
+            host: CheckpointSync(folder, place, self._stage.storage, self._opener(host))
             for host, folder in folders.items()
             if folder
         }
@@ -195,6 +198,9 @@ class Run:
         if any(restored):
             self._stage.events.note(f"restored {restored[0]} checkpoint files")
         return syncs
+
+    def _opener(self, host: Host) -> Callable[[], None]:
+        return lambda: self._stage.runner.open_up(host, checkpoint_path(self._stage.request))
 
     def _attempt(
         self, trees: Mapping[Host, Tree], syncs: Mapping[Host, CheckpointSync], after_s: float | None
@@ -206,7 +212,7 @@ class Run:
         limit = self._limit(start, after_s)
         cause, signal_number = _Cause.ENDED, 0
         with ExitStack() as stack:
-            stack.enter_context(stage.inputs.feeding(dict(trees)))
+            feeders = stack.enter_context(stage.inputs.feeding(dict(trees)))
             for sync in syncs.values():
                 stack.enter_context(sync.running())
             stack.callback(crew.kill)
@@ -232,7 +238,8 @@ class Run:
         problem = "" if killed else self._last_sync(syncs)
         if cause is _Cause.RECLAIMED:
             self._reclaimed(syncs, ended - start)
-        return _End(cause, crew.failed, trees, problem, signal_number)
+        unfed = next((str(feeder.problem) for feeder in feeders if feeder.problem), "")
+        return _End(cause, crew.failed, trees, problem, unfed, signal_number)
 
     def _limit(self, start: float, after_s: float | None) -> _Limit:
         """What comes first of the time limits and the interruption."""
@@ -308,6 +315,8 @@ class Run:
         if end.cause is not _Cause.ENDED:
             secondary = "" if end.cause is _Cause.SIGNAL else end.cause.value
             return self._result(STOPPED, secondary=secondary, exit_code=exit_code, artifacts=artifacts)
+        if end.data_problem:
+            return self._no_data(end.data_problem, exit_code=exit_code, artifacts=artifacts)
         if failed:
             text = self._failure_text(end.trees[failed.host]) or self._stage.runner.unexplained(exit_code)
             tail = f", exit code: {exit_code}"
@@ -323,6 +332,12 @@ class Run:
         if "model" not in artifacts:
             self._stage.events.note("the program left nothing in the model folder, /opt/ml/model")
         return self._result(COMPLETED, exit_code=0, artifacts=artifacts)
+
+    def _no_data(
+        self, problem: str, *, exit_code: int | None = None, artifacts: Mapping[str, str] | None = None
+    ) -> JobResult:
+        reason = f"ClientError: Data download failed: {problem}"[:FAILURE_REASON_MAX]
+        return self._result(FAILED, reason=reason, exit_code=exit_code, artifacts=artifacts)
 
     @staticmethod
     def _failure_text(tree: Tree) -> str:

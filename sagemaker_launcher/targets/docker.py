@@ -84,6 +84,7 @@ class DockerTarget:
         self._options = options
         self._engine = Engine(options.program)
         self._region = ""
+        self._platform = ""
         self._gpus = False
 
     def prepare(self, job: Job, request: Request, events: Events) -> None:
@@ -95,6 +96,8 @@ class DockerTarget:
         """
         self._region = job.region
         facts = self._inspect(self._image(request), events)
+        # The image's own, whatever this machine is: the engine would look for another image otherwise.
+        self._platform = facts.system
         for note in notes_on_start(facts, request):
             events.note(note)
         self._gpus = any(map(has_gpus, job.machines.instance_types)) and Machine.detect().gpus > 0
@@ -173,6 +176,7 @@ class DockerTarget:
             region=self._region,
             engine=self._engine,
             image=self._image(request),
+            platform=self._platform,
             space=space,
             code=self._code_folder,
             code_target=self._source.container_folder,
@@ -190,6 +194,7 @@ class _Runner:
     region: str
     engine: Engine
     image: str
+    platform: str
     space: Workspace
     code: Path | None
     code_target: str
@@ -203,11 +208,10 @@ class _Runner:
     def start(self, host: Host, tree: Tree, on_line: OnLine) -> Program:
         """See `Runner`."""
         self._attempts[host] = self._attempts.get(host, 0) + 1
-        name = f"sagemaker-{self.space.identifier}-{self._attempts[host]}-{host.name}"
+        name = self._name(host)
         self._containers.append(name)
         if self.code:
-            # A copy, as in an image: what the program writes there, as root, is not for the user's folder.
-            shutil.copytree(self.code, tree.code, symlinks=True, ignore=_NOT_COPIED)
+            _copy_code(self.code, tree.code)
         words = self.words(host, tree, self._entry, tree.code)
         return ContainerProgram(
             self.engine, name, words, on_line, self._problems.append, environment=self.client_environment
@@ -221,6 +225,12 @@ class _Runner:
         for problem in self._problems:
             self.events.note(problem)
         self.take_over(self.space.folder)
+
+    def open_up(self, host: Host, folder: str) -> None:
+        """See `Runner`."""
+        if self._containers:  # they are gone once all has been taken over
+            words = ("chmod", "-R", "a+rX", folder)
+            self.engine.call("exec", "--user", "0", self._name(host), *words)
 
     def unexplained(self, exit_code: int) -> str:  # noqa: ARG002 - the service knows no more than the code either
         """See `Runner`."""
@@ -252,7 +262,7 @@ class _Runner:
         entry_point, arguments = entry
         return [
             "--label", label(self.space.identifier),
-            "--platform", _PLATFORM,
+            "--platform", self.platform,
             "--hostname", f"ip-10-0-0-{host.number}.{self.region}.compute.internal",
             "--shm-size", str(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2),
             *self._network_words(host),
@@ -264,6 +274,9 @@ class _Runner:
             self.image,
             *arguments,
         ]  # fmt: skip
+
+    def _name(self, host: Host) -> str:
+        return f"sagemaker-{self.space.identifier}-{self._attempts[host]}-{host.name}"
 
     @property
     def _entry(self) -> tuple[str, tuple[str, ...]]:
@@ -283,13 +296,11 @@ class _Runner:
 
     def _mounts(self, host: Host, tree: Tree) -> list[str]:
         """The parts of /opt/ml one by one: what else the image has there stays visible."""
-        places = {tree.base / "input": "input", tree.model: "model", tree.base / "output": "output"}
-        words = [
-            word for source, name in places.items() for word in mount(source, f"{CONTAINER_BASE}/{name}")
-        ]
+        places = {f"{CONTAINER_BASE}/{name}": tree.base / name for name in ("input", "model", "output")}
         checkpoints = tree.checkpoints(self.request)
-        if checkpoints:
-            words += mount(checkpoints, checkpoint_path(self.request).rstrip("/"))
+        if checkpoints:  # which may be one of these folders
+            places[checkpoint_path(self.request).rstrip("/")] = checkpoints
+        words = [word for target, source in places.items() for word in mount(source, target)]
         default = self.request["AlgorithmSpecification"]["TrainingInputMode"]
         for channel in channels_of(self.request, host):
             if channel.get("InputMode", default) == FAST_FILE:
@@ -311,6 +322,20 @@ class _Runner:
             return None
         isolated = self.request.get("EnableNetworkIsolation", False)
         return Network.create(self.engine, self.space.identifier, hosts, isolated=isolated)
+
+
+def _copy_code(source: Path, target: Path) -> None:
+    """Makes a copy, as in an image: what the program writes there, as root, is not for the user's folder."""
+    try:
+        shutil.copytree(source, target, symlinks=True, ignore=_NOT_COPIED)
+    except OSError as error:
+        # copytree goes on as far as it can, and lists at the end what it could not copy: source, target and why.
+        why = error.args[0][0][2] if isinstance(error, shutil.Error) else error
+        raise EnvironmentProblemError(
+            f"cannot copy {source}: {why}",
+            hint="only files, folders and links can be in SOURCE.DIR",
+            code="no_source",
+        ) from error
 
 
 def _mentions(facts: ImageFacts, request: Request, folder: str) -> bool:

@@ -194,6 +194,9 @@ class _Runner:
     def settle(self, trees: Mapping[Host, Tree]) -> None:
         """See `Runner`. All files are the user's already."""
 
+    def open_up(self, host: Host, folder: str) -> None:
+        """See `Runner`. There is no other user."""
+
     def unexplained(self, exit_code: int) -> str:
         """See `Runner`. What the toolkit would say."""
         return toolkit.failure_text(exit_code, self._script())
@@ -221,10 +224,11 @@ class _Runner:
     ) -> tuple[tuple[str, ...], dict[str, str]]:
         """What runs some words as a host's program, and all variables that they get."""
         tree.code.symlink_to(self._folder, target_is_directory=True)
-        command = tuple(words)
+        command, variables = tuple(words), self.variables(host, tree)
         if self._hosts_file:
-            command = names.wrapped(command, self._hosts_file, self._read_only(host, tree))
-        return command, self.variables(host, tree)
+            read_only = self._read_only(host, tree)
+            command = names.wrapped(command, self._hosts_file, read_only, variables)
+        return command, variables
 
     def variables(self, host: Host, tree: Tree) -> dict[str, str]:
         """All variables of a host's program. Raises ConfigError for what the toolkit cannot pass on."""

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from sagemaker_launcher.rehearsal.artifacts import save_artifacts
+from sagemaker_launcher.rehearsal.artifacts import Saved, save_artifacts
+from sagemaker_launcher.rehearsal.hosts import Host, hosts_of
 from sagemaker_launcher.rehearsal.tree import Tree
 from sagemaker_launcher.request import Request
 from sagemaker_launcher.storage import FolderStorage
@@ -21,14 +22,29 @@ JOB = "tiny-20260102-030405-abcdef"
 @pytest.fixture
 def tree(tmp_path: Path, project: Project) -> Tree:
     tree = Tree(tmp_path / "ml")
-    tree.create(request_of(project))
+    request = request_of(project)
+    hosts = hosts_of(request)
+    tree.create(request, hosts, hosts[0])
     return tree
 
 
 def save(project: Project, tree: Tree, request: Request | None = None) -> tuple[dict[str, str], Path]:
-    """Saves, and gives what was said and the folder of the job's output."""
-    saved = save_artifacts(request or request_of(project), tree, FolderStorage(project.s3))
-    return saved, project.s3 / "team/outputs" / JOB / "output"
+    """Saves what one host left; gives the URIs and the folder of the job's output."""
+    saved = save_all(project, [tree], request)
+    assert saved.collisions == ()
+    return saved.uris, project.s3 / "team/outputs" / JOB / "output"
+
+
+def save_all(project: Project, trees: list[Tree], request: Request | None = None) -> Saved:
+    hosts = [Host(f"algo-{number}", number, "ml.m5.large", "all") for number in range(1, len(trees) + 1)]
+    scratch = project.folder / "scratch"
+    scratch.mkdir()
+    return save_artifacts(
+        request or request_of(project),
+        dict(zip(hosts, trees, strict=True)),
+        FolderStorage(project.s3),
+        scratch,
+    )
 
 
 def members(tar: Path) -> dict[str, bytes | None]:
@@ -104,3 +120,62 @@ def test_rights_of_files_and_links_between_them_survive(project: Project, tree: 
     with tarfile.open(folder / "model.tar.gz") as opened:
         assert opened.getmember("serve").mode == 0o755
         assert opened.getmember("latest").linkname == "serve"
+
+
+@pytest.fixture
+def trees(tmp_path: Path) -> list[Tree]:
+    """Those of three hosts."""
+    trees = [Tree(tmp_path / f"algo-{number}") for number in (1, 2, 3)]
+    for tree in trees:
+        tree.model.mkdir(parents=True)
+        tree.output_data.mkdir(parents=True)
+    return trees
+
+
+@pytest.mark.parametrize("compressed", [True, False])
+def test_what_all_hosts_left_is_one_model(project: Project, trees: list[Tree], compressed: bool) -> None:
+    for number, tree in enumerate(trees, start=1):
+        (tree.model / "shards").mkdir()
+        (tree.model / "shards" / f"{number}.bin").write_text(str(number))
+    setting = ("ESTIMATOR.DISABLE_OUTPUT_COMPRESSION", str(not compressed).lower())
+    saved = save_all(project, trees, request_of(project, setting))
+    assert saved.collisions == ()
+    folder = project.s3 / "team/outputs" / JOB / "output"
+    found = members(folder / "model.tar.gz") if compressed else snapshot(folder / "model")
+    assert found == {"shards": None, "shards/1.bin": b"1", "shards/2.bin": b"2", "shards/3.bin": b"3"}
+    assert sorted(saved.uris) == ["model"]
+
+
+def test_of_files_with_the_same_name_the_first_hosts_is_kept_and_all_are_told(
+    project: Project, trees: list[Tree]
+) -> None:
+    (trees[0].model / "a").write_text("of algo-1")
+    (trees[2].model / "a").write_text("of algo-3")
+    (trees[1].output_data / "curve").write_text("of algo-2")
+    (trees[2].output_data / "curve").symlink_to("elsewhere")
+    saved = save_all(project, trees)
+    assert saved.collisions == ("model/a (algo-1, algo-3)", "output/curve (algo-2, algo-3)")
+    folder = project.s3 / "team/outputs" / JOB / "output"
+    assert members(folder / "model.tar.gz") == {"a": b"of algo-1"}
+    assert members(folder / "output.tar.gz") == {"curve": b"of algo-2"}
+
+
+def test_one_host_that_leaves_something_is_enough(project: Project, trees: list[Tree]) -> None:
+    trees[0].model.rmdir()
+    (trees[1].model / "a").write_text("1")
+    assert sorted(save_all(project, trees).uris) == ["model"]
+
+
+@pytest.mark.parametrize("first_is_file", [True, False])
+def test_a_file_and_a_folder_with_the_same_name_collide_too(
+    project: Project, trees: list[Tree], first_is_file: bool
+) -> None:
+    of_file, of_folder = (trees[0], trees[1]) if first_is_file else (trees[1], trees[0])
+    (of_file.model / "a").write_text("a file")
+    (of_folder.model / "a" / "deep").mkdir(parents=True)
+    (of_folder.model / "a" / "deep" / "b").write_text("in a folder")
+    assert save_all(project, trees).collisions == ("model/a (algo-1, algo-2)",)
+    found = members(project.s3 / "team/outputs" / JOB / "output" / "model.tar.gz")
+    assert found == (
+        {"a": b"a file"} if first_is_file else {"a": None, "a/deep": None, "a/deep/b": b"in a folder"}
+    )

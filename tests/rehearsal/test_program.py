@@ -1,9 +1,10 @@
-"""The training program's process: its log, its time limit, its end and everything that it started."""
+"""The training program's process: its log, its end and everything that it started."""
 
 from __future__ import annotations
 
 import ast
 import os
+import signal
 import sys
 import threading
 import time
@@ -12,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from sagemaker_launcher.rehearsal.program import Program
+from sagemaker_launcher.rehearsal.program import ProcessProgram
 from tests.stand_in import is_running
 
 PRELUDE = "import os, signal, subprocess, sys, time\n"
@@ -38,17 +39,17 @@ class Log:
             assert self._changed.wait_for(lambda: line in self.lines, 20), self.lines
 
 
-Start = Callable[[str], tuple[Program, Log]]
+Start = Callable[[str], tuple[ProcessProgram, Log]]
 
 
 @pytest.fixture
 def start(tmp_path: Path) -> Iterator[Start]:
-    started: list[Program] = []
+    started: list[ProcessProgram] = []
 
-    def start(text: str) -> tuple[Program, Log]:
+    def start(text: str) -> tuple[ProcessProgram, Log]:
         log = Log()
         environment = {"PATH": os.environ["PATH"], "PYTHONUNBUFFERED": "1"}
-        program = Program([sys.executable, "-c", PRELUDE + text], tmp_path, environment, log)
+        program = ProcessProgram([sys.executable, "-c", PRELUDE + text], tmp_path, environment, log)
         started.append(program)
         return program, log
 
@@ -59,13 +60,13 @@ def start(tmp_path: Path) -> Iterator[Start]:
 
 def lines_of(start: Start, text: str) -> list[str]:
     program, log = start(text)
-    program.wait(60)
+    program.wait()
     return log.lines
 
 
 def test_a_line_arrives_when_it_is_printed_and_not_at_the_end(start: Start) -> None:
     program, log = start("print('early'); time.sleep(0.6); print('late')")
-    assert (program.wait(60), log.lines) == (0, ["early", "late"])
+    assert (program.wait(), log.lines) == (0, ["early", "late"])
     assert log.times[1] - log.times[0] > 0.5
 
 
@@ -74,13 +75,13 @@ def test_stdout_and_stderr_are_one_log_in_their_order(start: Start) -> None:
     assert lines_of(start, text) == [str(number) for number in range(50)]
 
 
-def test_tabs_look_as_they_look_in_the_services_log(start: Start) -> None:
-    assert lines_of(start, r"print('loss\t0.5')") == ["loss#0110.5"]
+def test_control_characters_look_as_they_look_in_the_services_log(start: Start) -> None:
+    assert lines_of(start, r"print('loss\t0.5 \x1b[31mred\x7f')") == ["loss#0110.5 #033[31mred#177"]
 
 
 def test_bytes_that_are_no_utf8_are_shown_as_replaced(start: Start) -> None:
     assert lines_of(start, r"os.write(1, b'caf\xc3\xa9 \xff\xfe \x00 end\n')") == [
-        "café \ufffd\ufffd \x00 end"
+        "café \ufffd\ufffd #000 end"
     ]
 
 
@@ -109,51 +110,55 @@ def test_much_output_is_read_to_its_end(start: Start) -> None:
     ],
 )
 def test_the_exit_code_is_the_one_that_a_shell_would_show(start: Start, text: str, exit_code: int) -> None:
-    assert start(text)[0].wait(60) == exit_code
+    assert start(text)[0].wait() == exit_code
 
 
-SAVES_ITS_STATE = (
-    """
-def save(number, frame):
-    time.sleep(0.3)
-    print("saved")
-    sys.exit(3)
-signal.signal(signal.SIGTERM, save)
-print("ready")
-"""
-    + FOREVER
-)
-IGNORES = f"signal.signal(signal.SIGTERM, signal.SIG_IGN); print('ready'); {FOREVER}"
-
-
-def test_when_the_time_is_up_the_program_may_save_its_state(start: Start) -> None:
-    program, log = start(SAVES_ITS_STATE)
+def test_a_program_that_is_asked_to_end_may_save_its_state(start: Start) -> None:
+    saves = "def save(number, frame):\n    print('saved'); sys.exit(3)\nsignal.signal(signal.SIGTERM, save)\n"
+    program, log = start(f"{saves}print('ready'); {FOREVER}")
     log.wait_for("ready")
-    assert program.wait(0.1) is None
-    assert program.stop(20) == 3
+    program.terminate()
+    assert program.wait() == 3
     assert log.lines == ["ready", "saved"]
 
 
-def test_a_program_that_ignores_the_end_of_its_time_is_killed_after_the_grace_period(start: Start) -> None:
-    program, log = start(IGNORES)
+def test_only_the_program_itself_is_asked_and_not_what_it_started(start: Start) -> None:
+    child = "import signal, sys, time; signal.signal(signal.SIGTERM, lambda *_: print('child asked', flush=True)); "
+    child += f"print('child ready', flush=True); {FOREVER}"
+    text = f"subprocess.Popen([sys.executable, '-c', {child!r}])\n"
+    text += "signal.signal(signal.SIGTERM, lambda *_: (time.sleep(0.3), os._exit(0)))\n"
+    program, log = start(text + FOREVER)
+    log.wait_for("child ready")
+    program.terminate()
+    assert program.wait() == 0
+    assert log.lines == ["child ready"]
+
+
+def test_a_program_that_does_not_listen_can_be_killed(start: Start) -> None:
+    program, log = start(f"signal.signal(signal.SIGTERM, signal.SIG_IGN); print('ready'); {FOREVER}")
     log.wait_for("ready")
+    program.terminate()
+    program.kill()
+    assert program.wait() == 137
+
+
+def test_ending_an_ended_program_is_no_error(start: Start) -> None:
+    program, _ = start("print('done')")
+    assert program.wait() == 0
+    program.terminate()
+    program.kill()
+    assert program.wait() == 0
+
+
+def test_who_holds_the_output_open_does_not_hold_the_end_up_for_ever(start: Start) -> None:
+    program, log = start(
+        f"child = subprocess.Popen([sys.executable, '-c', 'import time; {FOREVER}'], start_new_session=True)\n"
+        "print(child.pid)"
+    )
     before = time.monotonic()
-    assert program.wait(0.1) is None
-    assert program.stop(0.5) == 137
-    assert 0.6 <= time.monotonic() - before < 5
-
-
-def test_stopping_at_once_asks_nobody(start: Start) -> None:
-    program, log = start(IGNORES)
-    log.wait_for("ready")
-    assert program.stop(0) == 137
-
-
-def test_a_program_that_ends_just_before_its_time_has_not_run_out_of_it(start: Start) -> None:
-    program, log = start("print('done')")
-    log.wait_for("done")
-    time.sleep(0.2)
-    assert program.wait(0.001) == 0
+    assert program.wait() == 0
+    assert time.monotonic() - before < 10
+    os.kill(int(log.lines[0]), signal.SIGKILL)
 
 
 CHILDREN = """
@@ -165,15 +170,17 @@ print(first.pid)
 
 
 @pytest.mark.parametrize(
-    ("ending", "stop"), [("time.sleep(0.5)", False), (FOREVER, True), ("time.sleep(0.5); os._exit(9)", False)]
+    ("ending", "kill"), [("time.sleep(0.5)", False), (FOREVER, True), ("time.sleep(0.5); os._exit(9)", False)]
 )
-def test_nothing_that_the_program_started_outlives_it(start: Start, ending: str, stop: bool) -> None:
+def test_nothing_that_the_program_started_outlives_it(start: Start, ending: str, kill: bool) -> None:
     program, log = start(CHILDREN + ending)
     while len(log.lines) < 2:
         time.sleep(0.01)
     pids = [int(line) for line in log.lines]
     assert all(is_running(pid) for pid in pids)
-    program.stop(5) if stop else program.wait(60)
+    if kill:
+        program.kill()
+    program.wait()
     limit = time.monotonic() + 5
     while any(is_running(pid) for pid in pids):
         assert time.monotonic() < limit
@@ -182,7 +189,7 @@ def test_nothing_that_the_program_started_outlives_it(start: Start, ending: str,
 
 def test_a_terminal_signal_to_us_does_not_reach_the_program(start: Start) -> None:
     program, log = start("print(os.getsid(0), os.getpgrp())")
-    program.wait(60)
+    program.wait()
     session, group = (int(number) for number in log.lines[0].split())
     assert session != os.getsid(0)
     assert group != os.getpgrp()

@@ -8,9 +8,23 @@ from typing import Any
 
 import pytest
 
-from sagemaker_launcher.rehearsal.tree import Tree, job_arn, service_environment
+from sagemaker_launcher.rehearsal.hosts import hosts_of
+from sagemaker_launcher.rehearsal.tree import (
+    Tree,
+    checkpoint_path,
+    job_arn,
+    relative_to_base,
+    service_environment,
+)
+from sagemaker_launcher.request import Request
 from tests.project import Project
 from tests.stand_in import request_of, snapshot
+
+
+def create(tree: Tree, request: Request) -> None:
+    """Makes the tree of the first host."""
+    hosts = hosts_of(request)
+    tree.create(request, hosts, hosts[0])
 
 
 def written(tree: Tree, name: str) -> str:
@@ -30,7 +44,7 @@ def test_hyperparameters_are_one_compact_object_of_texts_exactly_as_in_the_reque
     }
     request = request_of(project) | {"HyperParameters": values}
     tree = Tree(tmp_path / "ml")
-    tree.create(request)
+    create(tree, request)
     assert written(tree, "hyperparameters.json") == (
         '{"epochs":"3","lr":"0.1","flag":"true","SOLVER.STEPS":"[10, 20]","text":"a \\"b\\" é","empty":""}'
     )
@@ -38,7 +52,7 @@ def test_hyperparameters_are_one_compact_object_of_texts_exactly_as_in_the_reque
 
 def test_a_job_without_hyperparameters_gets_an_empty_object(project: Project, tmp_path: Path) -> None:
     tree = Tree(tmp_path / "ml")
-    tree.create(request_of(project))
+    create(tree, request_of(project))
     assert written(tree, "hyperparameters.json") == "{}"
 
 
@@ -58,7 +72,7 @@ def test_channels_are_described_in_the_order_of_the_service_and_say_nothing_of_s
         }
     )
     tree = Tree(tmp_path / "ml")
-    tree.create(request_of(project))
+    create(tree, request_of(project))
     assert written(tree, "inputdataconfig.json") == (
         '{"training":{"ContentType":"text/csv","TrainingInputMode":"FastFile","S3DistributionType":"ShardedByS3Key",'
         '"RecordWrapperType":"None"},'
@@ -72,7 +86,7 @@ def test_a_file_system_counts_as_fully_replicated(project: Project, tmp_path: Pa
     request = request_of(project)
     request["InputDataConfig"][0]["DataSource"] = {"FileSystemDataSource": {"FileSystemId": "fs-1"}}
     tree = Tree(tmp_path / "ml")
-    tree.create(request)
+    create(tree, request)
     assert json.loads(written(tree, "inputdataconfig.json"))["training"] == {
         "TrainingInputMode": "File",
         "S3DistributionType": "FullyReplicated",
@@ -84,7 +98,7 @@ def test_the_machines_are_described_byte_for_byte_as_a_real_job_sees_them(
     project: Project, tmp_path: Path
 ) -> None:
     tree = Tree(tmp_path / "ml")
-    tree.create(request_of(project, ("ESTIMATOR.INSTANCE_TYPE", "ml.g4dn.12xlarge")))
+    create(tree, request_of(project, ("ESTIMATOR.INSTANCE_TYPE", "ml.g4dn.12xlarge")))
     text = written(tree, "resourceconfig.json")
     assert text == (
         '{"current_host":"algo-1","current_instance_type":"ml.g4dn.12xlarge","current_group_name":"homogeneousCluster",'
@@ -98,7 +112,7 @@ def test_an_instance_group_keeps_its_name(project: Project, tmp_path: Path) -> N
     group = {"INSTANCE_GROUP_NAME": "trainers", "INSTANCE_TYPE": "ml.p3.2xlarge", "INSTANCE_COUNT": 1}
     project.write(ESTIMATOR={"INSTANCE_TYPE": "", "INSTANCE_GROUPS": [group]})
     tree = Tree(tmp_path / "ml")
-    tree.create(request_of(project))
+    create(tree, request_of(project))
     resources = json.loads(written(tree, "resourceconfig.json"))
     assert resources["current_group_name"] == "trainers"
     assert resources["current_instance_type"] == "ml.p3.2xlarge"
@@ -109,7 +123,7 @@ def test_an_instance_group_keeps_its_name(project: Project, tmp_path: Path) -> N
 
 def test_the_tree_has_the_folders_of_the_service_and_nothing_else(project: Project, tmp_path: Path) -> None:
     tree = Tree(tmp_path / "ml")
-    tree.create(request_of(project))
+    create(tree, request_of(project))
     assert sorted(snapshot(tree.base)) == [
         "input",
         "input/config",
@@ -117,8 +131,6 @@ def test_the_tree_has_the_folders_of_the_service_and_nothing_else(project: Proje
         "input/config/inputdataconfig.json",
         "input/config/resourceconfig.json",
         "input/data",
-        "input/data/config",
-        "input/data/training",
         "model",
         "output",
         "output/data",
@@ -137,7 +149,7 @@ def test_checkpoints_lie_where_the_request_says(
         S3={"CHECKPOINTS": "s3://team/checkpoints"}, ESTIMATOR={"CHECKPOINT_LOCAL_PATH": local_path}
     )
     request, tree = request_of(project), Tree(tmp_path / "ml")
-    tree.create(request)
+    create(tree, request)
     assert tree.checkpoints(request) == tree.base / folder
     assert (tree.base / folder).is_dir()
 
@@ -145,18 +157,17 @@ def test_checkpoints_lie_where_the_request_says(
 @pytest.mark.parametrize(
     "outside", ["/tmp", "/opt/mlx", "/opt/ml/../x", "/opt/ml/checkpoints/../../../etc", "/", "x"]
 )
-def test_checkpoints_outside_the_tree_would_be_this_machines_own_files(tmp_path: Path, outside: str) -> None:
+def test_checkpoints_outside_the_tree_are_kept_in_their_usual_place(tmp_path: Path, outside: str) -> None:
     request = {"CheckpointConfig": {"S3Uri": "s3://team/c/", "LocalPath": outside}}
-    with pytest.raises(ValueError, match=r"."):
-        Tree(tmp_path / "ml").checkpoints(request)
+    tree = Tree(tmp_path / "ml")
+    assert tree.checkpoints(request) == tree.base / "checkpoints"
+    assert checkpoint_path(request) == outside
+    assert relative_to_base(outside) is None
 
 
-def test_the_environment_is_what_the_service_sets_and_the_request_adds(
-    project: Project, tmp_path: Path
-) -> None:
+def test_the_environment_is_what_the_service_sets_and_the_request_adds(project: Project) -> None:
     request: dict[str, Any] = request_of(project) | {"Environment": {"MY": "own"}}
-    base = tmp_path / "ml"
-    assert service_environment(request, "eu-central-1", Tree(base)) == {
+    assert service_environment(request, "eu-central-1") == {
         "TRAINING_JOB_NAME": "tiny-20260102-030405-abcdef",
         "TRAINING_JOB_ARN": (
             "arn:aws:sagemaker:eu-central-1:123456789012:training-job/tiny-20260102-030405-abcdef"
@@ -164,18 +175,9 @@ def test_the_environment_is_what_the_service_sets_and_the_request_adds(
         "AWS_REGION": "eu-central-1",
         "AWS_EXECUTION_ENV": "AWS_ECS_EC2",
         "DMLC_INTERFACE": "eth0",
-        "SAGEMAKER_METRICS_DIRECTORY": str(base / "output/metrics/sagemaker"),
-        "SAGEMAKER_BASE_DIR": str(base),
+        "SAGEMAKER_METRICS_DIRECTORY": "/opt/ml/output/metrics/sagemaker",
         "MY": "own",
     }
-
-
-def test_a_request_cannot_move_the_tree_to_where_this_machine_has_other_files(
-    project: Project, tmp_path: Path
-) -> None:
-    request: dict[str, Any] = request_of(project) | {"Environment": {"SAGEMAKER_BASE_DIR": "/opt/ml"}}
-    tree = Tree(tmp_path / "ml")
-    assert service_environment(request, "us-east-1", tree)["SAGEMAKER_BASE_DIR"] == str(tree.base)
 
 
 def test_the_arn_has_the_partition_and_the_account_of_the_role(project: Project) -> None:

@@ -1,0 +1,67 @@
+"""The logs of all hosts: shown in order, read for metrics, kept in files."""
+
+from __future__ import annotations
+
+import re
+import threading
+from pathlib import Path
+
+from sagemaker_launcher.rehearsal.hosts import Host
+from sagemaker_launcher.rehearsal.logs import Logs
+from sagemaker_launcher.rehearsal.metrics import MetricReader
+from tests.stand_in import Listener
+
+METRICS = {"AlgorithmSpecification": {"MetricDefinitions": [{"Name": "loss", "Regex": "loss=([0-9.]+)"}]}}
+
+
+def host(number: int) -> Host:
+    return Host(f"algo-{number}", number, "ml.m5.large", "all")
+
+
+def test_each_host_has_a_stream_with_the_lines_that_were_shown(tmp_path: Path) -> None:
+    listener, kept = Listener(), list[Path]()
+    logs = Logs(tmp_path, MetricReader(METRICS), listener)
+    first, second = logs.open(host(1)), logs.open(host(2))
+    first("loss=1 é \udcff")
+    second("loss=2")
+    first("")
+    logs.close(kept.append)
+    assert [re.sub(r"\d{10}", "TIME", path.name) for path in kept] == ["algo-1-TIME.log", "algo-2-TIME.log"]
+    assert [path.read_text("utf-8") for path in kept] == ["loss=1 é ?\n\n", "loss=2\n"]
+    assert (listener.lines_of("algo-1"), listener.lines_of("algo-2")) == (["loss=1 é \udcff", ""], ["loss=2"])
+
+
+def test_a_new_attempt_within_the_same_second_has_a_stream_of_its_own(tmp_path: Path) -> None:
+    kept = list[Path]()
+    logs = Logs(tmp_path, MetricReader(METRICS), Listener())
+    for number in range(3):
+        logs.open(host(1))(f"attempt {number}")
+    logs.close(kept.append)
+    assert [path.read_text() for path in kept] == ["attempt 0\n", "attempt 1\n", "attempt 2\n"]
+    assert len(set(kept)) == 3
+
+
+def test_the_last_value_of_a_metric_is_that_of_the_last_line_whoever_wrote_it(tmp_path: Path) -> None:
+    listener, metrics = Listener(), MetricReader(METRICS)
+    logs = Logs(tmp_path, metrics, listener)
+    writers = [
+        threading.Thread(target=lambda on_line: [on_line(f"loss={n}") for n in range(300)], args=(on_line,))
+        for on_line in (logs.open(host(1)), logs.open(host(2)), logs.open(host(3)))
+    ]
+    for writer in writers:
+        writer.start()
+    for writer in writers:
+        writer.join()
+    logs.close(lambda _: None)
+    assert len(listener.lines) == 900
+    assert listener.lines_of("algo-2") == [f"loss={n}" for n in range(300)]
+    assert f"loss={metrics.values['loss']:g}" == listener.lines[-1]
+
+
+def test_a_line_that_comes_after_the_end_is_still_shown(tmp_path: Path) -> None:
+    listener = Listener()
+    logs = Logs(tmp_path, MetricReader(METRICS), listener)
+    on_line = logs.open(host(1))
+    logs.close(lambda _: None)
+    on_line("late")
+    assert listener.lines == ["late"]
