@@ -20,8 +20,10 @@ from tests.sandbox import Block, Sandbox, blocks
 
 DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md"]
 README, CONTRIBUTING, _ = DOCUMENTS
-# Where README.md has commands, and the tests that run them. The section on AWS: integration/test_readme_on_aws.py.
-RUN_HERE = {"SageMaker job launcher", "If you have only Python", "The two configs"}
+# Where README.md has commands, and the tests that run them. The section on AWS: integration/test_readme_on_aws.py, and what
+# needs Docker: docker/test_readme_on_docker.py.
+REHEARSE = "Rehearse: containers, many hosts, spot"
+RUN_HERE = {"SageMaker job launcher", "If you have only Python", "The two configs", REHEARSE}
 RUN_ON_AWS = {"If you have an AWS account"}
 JOB_NAME = re.compile(r"digits-baseline-\d{8}-\d{6}-[0-9a-z]{6}")
 NUMBER = re.compile(r"\d+(\.\d+)?(e[+-]\d+)?")
@@ -95,6 +97,17 @@ def test_the_commands_for_those_who_have_only_python_run(demo: Finished, sandbox
     assert done.code == 0, done.err
     assert f"\t{job[0]}\t" in done.out
     assert "SOLVER.BASE_LR: 1.0 -> 0.5" in done.err
+
+
+def test_the_rehearsals_without_docker_run_as_the_readme_says(demo: Finished, sandbox: Sandbox) -> None:
+    assert demo.code == 0
+    _, hosts_and_spot, shell = commands(REHEARSE)
+    done = sandbox.run(f"source .venv/bin/activate; {hosts_and_spot.code}")
+    assert done.code == 0, done.err
+    assert "algo-2 | " in done.err
+    look = "echo 'ls \"$SM_CHANNEL_CONFIG\"'"
+    done = sandbox.run(f"source .venv/bin/activate; {look} | {shell.code}")
+    assert (done.code, done.out) == (0, "training_config.yaml\n"), done.err
 
 
 def test_the_mistake_that_is_shown_is_reported_so(sandbox: Sandbox) -> None:
