@@ -290,20 +290,23 @@ def test_a_job_that_does_not_stop_is_killed_after_the_grace_period(start: Start,
 
 
 def test_a_hang_up_that_the_user_has_ignored_does_not_end_the_job(
-    cli: CommandLine, project: Project, temporary: Path
+    cli: CommandLine, project: Project, tmp_path: Path
 ) -> None:
-    project.program(
-        PRELUDE + "print('ready', flush=True)\nwhile not (base / 'go').exists(): time.sleep(0.02)"
-    )
-    command = ["nohup", *cli.command(*rehearsal(project))]
-    environment = {**cli.environment, "TMPDIR": str(temporary)}
+    go = tmp_path / "go"
+    wait = f"while not os.path.exists({str(go)!r}): time.sleep(0.02)"
+    project.program(f"{PRELUDE}print('ready', flush=True)\n{wait}")
     with subprocess.Popen(
-        command, cwd=cli.folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        ["nohup", *cli.command(*rehearsal(project))],
+        cwd=cli.folder,
+        env=dict(cli.environment),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
     ) as process:
         wait_for_line(process, "algo-1 | ready")
         process.send_signal(signal.SIGHUP)
         time.sleep(0.2)
-        (next(temporary.iterdir()) / "opt/ml/go").touch()
+        go.touch()
         assert ended(process).code == 0
 
 

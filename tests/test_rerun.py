@@ -456,8 +456,8 @@ def test_the_archives_word_for_the_source_folder_does_not_count(
 def test_a_target_that_this_version_does_not_know_is_not_guessed(
     cli: CommandLine, project: Project, experiment: Archived
 ) -> None:
-    change_manifest(experiment, target="docker")
+    change_manifest(experiment, target="moon")
     error = refused(cli, project, experiment)
     assert error["exit"] == 2
-    assert "docker" in error["message"]
+    assert "moon" in error["message"]
     assert rerun(cli, experiment.uri, "--s3-root", project.s3, "--on", "process")["target"] == "process"

@@ -234,8 +234,9 @@ class Run:
             stage.runner.settle(trees)
         if cause is _Cause.ENDED and after_s is not None:
             stage.events.note(f"the job ended before it could be interrupted after {after_s:g} s")
-        killed = cause is _Cause.RECLAIMED and any(one.exit_code == _KILLED for one in crew.ended)
-        problem = "" if killed else self._last_sync(syncs)
+        # Whoever had to be killed was there until the instance was gone: nobody had time for a last copy.
+        killed = not stage.terms.grace_s or any(one.exit_code == _KILLED for one in crew.ended)
+        problem = "" if cause is _Cause.RECLAIMED and killed else self._last_sync(syncs)
         if cause is _Cause.RECLAIMED:
             self._reclaimed(syncs, ended - start)
         unfed = next((str(feeder.problem) for feeder in feeders if feeder.problem), "")

@@ -29,6 +29,17 @@ def host(number: int) -> Host:
     return Host(f"algo-{number}", number, "ml.m5.large", "all")
 
 
+class Said:
+    """Hears a program's first word."""
+
+    def __init__(self) -> None:
+        self.ready = threading.Event()
+
+    def __call__(self, line: str) -> None:
+        assert line == "ready"
+        self.ready.set()
+
+
 @pytest.fixture
 def hire(tmp_path: Path) -> Iterator[Hire]:
     """Makes a crew of one program per text; every one that says when it is ready is."""
@@ -38,11 +49,11 @@ def hire(tmp_path: Path) -> Iterator[Hire]:
         crew = Crew()
         crews.append(crew)
         for number, text in enumerate(texts, start=1):
-            ready = threading.Event()
+            said = Said()
             command = [sys.executable, "-c", PRELUDE + text]
-            crew.add(host(number), ProcessProgram(command, tmp_path, {}, lambda _, ready=ready: ready.set()))
+            crew.add(host(number), ProcessProgram(command, tmp_path, {}, said))
             if "ready" in text:
-                assert ready.wait(20)
+                assert said.ready.wait(20)
         return crew
 
     yield hire

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import re
 import threading
+import time
 from pathlib import Path
 
 from sagemaker_launcher.rehearsal.hosts import Host
 from sagemaker_launcher.rehearsal.logs import Logs
 from sagemaker_launcher.rehearsal.metrics import MetricReader
+from sagemaker_launcher.rehearsal.program import OnLine
 from tests.stand_in import Listener
 
 METRICS = {"AlgorithmSpecification": {"MetricDefinitions": [{"Name": "loss", "Regex": "loss=([0-9.]+)"}]}}
@@ -41,21 +43,39 @@ def test_a_new_attempt_within_the_same_second_has_a_stream_of_its_own(tmp_path: 
     assert len(set(kept)) == 3
 
 
-def test_the_last_value_of_a_metric_is_that_of_the_last_line_whoever_wrote_it(tmp_path: Path) -> None:
-    listener, metrics = Listener(), MetricReader(METRICS)
+class Comparing(Listener):
+    """Compares each line that is shown with the metric as it is in that moment."""
+
+    def __init__(self, metrics: MetricReader) -> None:
+        super().__init__()
+        self._metrics = metrics
+        self.wrong: list[str] = []
+
+    def log(self, host: str, line: str) -> None:
+        super().log(host, line)
+        time.sleep(0)  # lets others go first, if anything does
+        if line != f"loss={self._metrics.values['loss']:g}":
+            self.wrong.append(line)
+
+
+def test_the_value_of_a_metric_is_that_of_the_line_that_was_shown_last(tmp_path: Path) -> None:
+    metrics = MetricReader(METRICS)
+    listener = Comparing(metrics)
     logs = Logs(tmp_path, metrics, listener)
-    writers = [
-        threading.Thread(target=lambda on_line: [on_line(f"loss={n}") for n in range(300)], args=(on_line,))
-        for on_line in (logs.open(host(1)), logs.open(host(2)), logs.open(host(3)))
-    ]
+
+    def write(number: int, on_line: OnLine) -> None:
+        for line in range(300):
+            on_line(f"loss={number * 1000 + line}")
+
+    writers = [threading.Thread(target=write, args=(n, logs.open(host(n)))) for n in (1, 2, 3)]
     for writer in writers:
         writer.start()
     for writer in writers:
         writer.join()
     logs.close(lambda _: None)
     assert len(listener.lines) == 900
-    assert listener.lines_of("algo-2") == [f"loss={n}" for n in range(300)]
-    assert f"loss={metrics.values['loss']:g}" == listener.lines[-1]
+    assert listener.lines_of("algo-2") == [f"loss={2000 + line}" for line in range(300)]
+    assert listener.wrong == []
 
 
 def test_a_line_that_comes_after_the_end_is_still_shown(tmp_path: Path) -> None:
