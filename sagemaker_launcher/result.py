@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from sagemaker_launcher.errors import ExitCode
+from sagemaker_launcher.errors import ExitCode, LauncherError
 
 COMPLETED, FAILED, STOPPED, IN_PROGRESS = "Completed", "Failed", "Stopped", "InProgress"
+ENDED = frozenset({COMPLETED, FAILED, STOPPED})
 FAILURE_REASON_MAX = 1024  # characters; botocore model, FailureReason
 _EXIT_CODES = {
     COMPLETED: ExitCode.DONE,
@@ -83,3 +84,17 @@ class JobResult:
     def to_json(self) -> dict[str, Any]:
         """Plain data for result.json and `--json`."""
         return asdict(self)
+
+
+class JobBrokenError(LauncherError):
+    """A job on this machine could not go on: not for a fault of its own, but the job has failed.
+
+    Args:
+        cause: What failed.
+        result: How the job ended.
+    """
+
+    def __init__(self, cause: LauncherError, result: JobResult) -> None:
+        super().__init__(cause.message, hint=cause.hint, code=cause.code)
+        self.exit_code = cause.exit_code
+        self.result = result

@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -241,6 +242,7 @@ ROWS = (
 )
 
 
+@cache
 def proofs() -> dict[tuple[str, str], list[str]]:
     """The tests by row and target: `tests/docker/test_x.py::test_name`."""
     found: dict[tuple[str, str], list[str]] = {}

@@ -21,6 +21,7 @@ import pytest
 
 from sagemaker_launcher.rehearsal.names import Trial
 from tests.commands import ROOT, CommandLine, clean_environment
+from tests.fidelity import reproduces
 from tests.project import Project
 from tests.servers.ports import free_ports
 from tests.stand_in import document, is_running, launch, local, rehearsal, rehearse, snapshot
@@ -50,6 +51,8 @@ def model_of(project: Project, result: Any) -> dict[str, bytes]:
 # --- what each host has ---
 
 
+@reproduces("hosts", "process")
+@reproduces("files", "process")
 def test_every_host_has_a_tree_of_its_own_and_knows_who_it_is(project: Project) -> None:
     program(
         project,
@@ -66,6 +69,7 @@ def test_every_host_has_a_tree_of_its_own_and_knows_who_it_is(project: Project) 
     assert [one[4] for one in seen] == [[host] for host in hosts]
 
 
+@reproduces("log", "process")
 def test_the_lines_of_all_hosts_are_shown_with_their_names_and_kept_in_a_file_each(
     cli: CommandLine, project: Project
 ) -> None:
@@ -82,6 +86,7 @@ def test_the_lines_of_all_hosts_are_shown_with_their_names_and_kept_in_a_file_ea
         assert kept.read_text().splitlines() == shown
 
 
+@reproduces("sharding", "process")
 def test_shards_are_disjoint_and_complete_and_other_channels_are_whole(project: Project) -> None:
     for number in range(7):
         project.put(f"s3://team/data/sharded/{number}.csv", str(number))
@@ -97,6 +102,7 @@ def test_shards_are_disjoint_and_complete_and_other_channels_are_whole(project: 
     assert [one["whole"] for one in seen] == [names] * 3
 
 
+@reproduces("groups", "process")
 def test_a_channel_of_one_group_is_on_its_hosts_alone(project: Project) -> None:
     groups = [
         {"INSTANCE_GROUP_NAME": name, "INSTANCE_TYPE": "ml.m5.large", "INSTANCE_COUNT": count}
@@ -117,6 +123,7 @@ def test_a_channel_of_one_group_is_on_its_hosts_alone(project: Project) -> None:
     ]
 
 
+@reproduces("artifacts", "process")
 def test_the_model_is_what_all_hosts_left_and_collisions_are_told(project: Project) -> None:
     program(project, "(model / f'{host}.bin').write_text(host); (model / 'same').write_text(host)")
     done = rehearse(project, TWO)
@@ -132,6 +139,7 @@ def test_the_model_is_what_all_hosts_left_and_collisions_are_told(project: Proje
 # --- one host fails ---
 
 
+@reproduces("host failure", "process")
 @pytest.mark.parametrize("listens", [True, False])
 def test_one_host_that_fails_ends_the_job_and_the_others(
     cli: CommandLine, project: Project, listens: bool
@@ -198,6 +206,7 @@ def skip_without_names(folder: Path) -> None:
         pytest.skip("this machine has no mount namespaces for its user")
 
 
+@reproduces("hosts", "process")
 @pytest.mark.parametrize("address", ["'algo-1'", "os.environ['MASTER_ADDR']", "hosts[0]"])
 def test_hosts_meet_where_algo_1_listens(project: Project, port: tuple[str, str], address: str) -> None:
     skip_without_names(project.folder)
@@ -301,6 +310,7 @@ def modes(mode: str) -> tuple[tuple[str, str], ...]:
     return (("ESTIMATOR.INPUT_MODE", mode), TWO)
 
 
+@reproduces("fast file", "process")
 def test_fast_file_data_is_read_only_even_for_root(project: Project) -> None:
     skip_without_names(project.folder)
     program(
@@ -316,6 +326,7 @@ def test_fast_file_data_is_read_only_even_for_root(project: Project) -> None:
         assert events.lines_of(host) == [*["Read-only file system"] * 3, "1,2", ""]
 
 
+@reproduces("input writable", "process")
 def test_a_program_may_do_as_it_likes_in_the_folder_of_a_file_channel(project: Project) -> None:
     project.put("s3://team/data/train/deep/b.csv", "3,4\n")
     program(
@@ -374,6 +385,7 @@ def wait_until_ready(process: subprocess.Popen[str]) -> list[str]:
     raise AssertionError(words)
 
 
+@reproduces("stop", "process")
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_stops_all_hosts_and_what_they_saved_is_the_model(
     cli: CommandLine, project: Project, number: signal.Signals, code: int

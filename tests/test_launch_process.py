@@ -16,6 +16,7 @@ import pytest
 
 from sagemaker_launcher.rehearsal import toolkit
 from tests.commands import CommandLine, clean_environment
+from tests.fidelity import reproduces
 from tests.project import Project
 from tests.stand_in import is_running, launch, local, nothing_written, rehearsal, rehearse, snapshot
 
@@ -212,6 +213,8 @@ def test_without_a_reader_of_the_answer_the_exit_code_still_tells_the_end(
 # --- what the program finds ---
 
 
+@reproduces("variables", "process")
+@reproduces("toolkit", "process")
 def test_the_program_gets_exactly_the_services_and_the_toolkits_variables(project: Project) -> None:
     settings = (
         ("ESTIMATOR.HYPERPARAMETERS.epochs", "3"),
@@ -271,6 +274,7 @@ def test_the_program_gets_exactly_the_services_and_the_toolkits_variables(projec
     assert set(seen) - set(expected) - service <= machine
 
 
+@reproduces("variables", "process")
 def test_nothing_else_of_the_laptop_reaches_the_program(cli: CommandLine, project: Project) -> None:
     program(project, TELL)
     names = (
@@ -327,6 +331,8 @@ def test_hyperparameters_are_the_programs_arguments(project: Project) -> None:
     assert seen["folder"] == str(project.folder / "code")
 
 
+@reproduces("file mode", "process")
+@reproduces("files", "process")
 def test_the_tree_has_the_services_files_and_the_data(project: Project) -> None:
     project.put("s3://team/data/train/more/b.csv", "3,4\n")
     program(
@@ -418,6 +424,7 @@ def test_the_programs_folder_is_left_as_it_was(project: Project) -> None:
 # --- metrics and results ---
 
 
+@reproduces("metrics", "process")
 def test_metrics_come_from_the_log_and_the_last_value_wins(project: Project) -> None:
     program(project, "print('loss=1e-05'); print('loss=nan'); print('tab\\tloss=2.5E-3 acc=1')")
     metrics = [{"Name": "loss", "Regex": r"loss=(\S+)"}, {"Name": "tab", "Regex": r"tab\tloss=(\S+)"}]
@@ -429,6 +436,7 @@ def test_metrics_come_from_the_log_and_the_last_value_wins(project: Project) -> 
     assert notes == ["no line of the log matched the metric tab", "no line of the log matched the metric auc"]
 
 
+@reproduces("time line", "process")
 def test_the_time_line_is_the_services(project: Project) -> None:
     result = rehearse(project).result
     names = [transition.status for transition in result.transitions]
@@ -465,6 +473,7 @@ def test_checkpoints_are_copied_during_the_run_and_again_at_its_end(project: Pro
 # --- failures ---
 
 
+@reproduces("failure", "process")
 def test_a_failing_program_is_told_with_its_own_exit_code_and_its_last_lines(
     cli: CommandLine, project: Project
 ) -> None:
@@ -548,6 +557,7 @@ def test_data_that_cannot_be_copied_fails_the_job(cli: CommandLine, project: Pro
 # --- stopping ---
 
 
+@reproduces("time limit", "process")
 def test_time_that_is_up_stops_the_job_and_the_model_is_saved_all_the_same(
     cli: CommandLine, project: Project
 ) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from tests.commands import CommandLine
+from tests.fidelity import reproduces
 from tests.project import Project
 from tests.stand_in import is_running, launch, local, rehearsal, snapshot
 
@@ -163,6 +164,8 @@ def test_a_signal_leaves_nothing_either(
 # --- what is kept ---
 
 
+@reproduces("time line", "process")
+@reproduces("metrics", "process")
 def test_the_result_in_the_archive_tells_the_whole_story(cli: CommandLine, project: Project) -> None:
     project.program("print('loss=0.5\\t\\x1b[31mred'); import time; time.sleep(0.2); print('loss=0.25')")
     done = launch(cli, project)

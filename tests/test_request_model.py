@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from sagemaker_launcher import request_model, rules, service_model
 from sagemaker_launcher.job import Job
 from sagemaker_launcher.request import Request, create_training_job_request
+from tests.fidelity import reproduces
 from tests.generated_configs import WITHOUT_SHRINKING, jobs
 from tests.golden_requests import CONFIGS, golden_request
 
@@ -23,6 +24,7 @@ _SHAPES = service_model.shapes()
 _ROOT = "CreateTrainingJobRequest"
 
 
+@reproduces("request")
 @hypothesis_settings(deadline=None, max_examples=150, phases=WITHOUT_SHRINKING)
 @given(jobs)
 def test_a_legal_config_gives_a_request_without_problems(job: Job) -> None:

@@ -8,6 +8,7 @@ import pytest
 
 from sagemaker_launcher import rules, service_model
 from sagemaker_launcher.job import Job
+from tests.fidelity import reproduces
 from tests.generated_configs import job_of
 
 _ECR = "123456789012.dkr.ecr.us-east-1.amazonaws.com"
@@ -59,6 +60,7 @@ def _metric(regex: str) -> Changes:
     return _estimator(METRIC_DEFINITIONS=[{"Name": "loss", "Regex": regex}])
 
 
+@reproduces("rules")
 @pytest.mark.parametrize(
     ("changes", "key", "message"),
     [

@@ -22,6 +22,7 @@ from sagemaker_launcher.rehearsal.run import Terms
 from sagemaker_launcher.result import Transition
 from tests.commands import ROOT, CommandLine
 from tests.container.harness import write_digits
+from tests.fidelity import reproduces
 from tests.project import Project
 from tests.stand_in import (
     Rehearsed,
@@ -81,6 +82,8 @@ ATTEMPT = ["Starting", "Downloading", "Training"]
 # --- what the user learns ---
 
 
+@reproduces("spot", "process")
+@reproduces("checkpoints", "process")
 def test_an_interrupted_job_goes_on_from_its_checkpoint(spot: Project) -> None:
     spot.program(PRELUDE + HANDLER + COUNTS)
     done = interrupted(spot, 0.5)
@@ -106,6 +109,7 @@ def test_a_job_can_be_interrupted_again_and_again(spot: Project) -> None:
     assert len(done.result.interruptions) == len(starts) - 1 == 2
 
 
+@reproduces("spot", "process")
 def test_everything_but_the_checkpoints_is_fresh(spot: Project) -> None:
     spot.program(
         PRELUDE
@@ -218,6 +222,7 @@ def test_each_attempt_has_a_log_of_its_own(cli: CommandLine, spot: Project) -> N
 # --- limits ---
 
 
+@reproduces("time limit", "process")
 def test_the_time_limit_counts_all_attempts_together(spot: Project) -> None:
     spot.program(PRELUDE + HANDLER + "print('starts', flush=True); time.sleep(60)")
     done = interrupted(spot, 1.5, MAX_RUN="2")
@@ -231,6 +236,7 @@ def test_the_time_limit_counts_all_attempts_together(spot: Project) -> None:
     ]
 
 
+@reproduces("waiting limit", "process")
 def test_waiting_and_running_longer_than_allowed_stops_the_job(cli: CommandLine, spot: Project) -> None:
     # The grace period of the interruption counts for MaxWait, and MaxRuntime is over at about the same time.
     spot.program(
@@ -350,6 +356,7 @@ def signal_programs(launcher: int, number: signal.Signals) -> None:
             program.send_signal(number)
 
 
+@reproduces("spot", "process")
 def test_the_example_interrupted_twice_ends_as_if_it_had_not_been(
     example: CommandLine, project: Project
 ) -> None:

@@ -32,6 +32,7 @@ from sagemaker_launcher.result import (
     FAILURE_REASON_MAX,
     STOPPED,
     Interruption,
+    JobBrokenError,
     JobResult,
 )
 from sagemaker_launcher.storage import Storage
@@ -147,6 +148,7 @@ class Run:
 
         Raises:
             Interrupted: A signal stopped the job; with its result.
+            JobBrokenError: This machine failed, such as its container engine; with the job's result.
         """
         try:
             return self._execute()
@@ -154,6 +156,10 @@ class Run:
             if interrupted.result is not None:
                 raise
             raise Interrupted(interrupted.number, self._result(STOPPED)) from None
+        except LauncherError as error:
+            # What the service says of its own failures; here it was this machine's.
+            reason = f"InternalServerError: {error}"[:FAILURE_REASON_MAX]
+            raise JobBrokenError(error, self._result(FAILED, reason=reason)) from error
         finally:
             self._logs.close(self._stage.keep_log)
 

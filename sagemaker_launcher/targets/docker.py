@@ -49,6 +49,12 @@ _PLATFORM = "linux/amd64"
 _PULL_TIMEOUT_S = 3600.0
 # Neither belongs to what a Dockerfile would copy.
 _NOT_COPIED = shutil.ignore_patterns("__pycache__", ".git")
+# What the program takes from ~/.docker/config.json otherwise. https://docs.docker.com/engine/cli/proxy/
+_PROXIES = frozenset(
+    spelt
+    for name in ("HTTP_PROXY", "HTTPS_PROXY", "FTP_PROXY", "ALL_PROXY", "NO_PROXY")
+    for spelt in (name, name.lower())
+)
 _SHELL = "command -v bash > /dev/null && exec bash; exec sh"
 
 
@@ -84,7 +90,7 @@ class DockerTarget:
         self._options = options
         self._engine = Engine(options.program)
         self._region = ""
-        self._platform = ""
+        self._image_facts: ImageFacts  # known once prepared
         self._gpus = False
 
     def prepare(self, job: Job, request: Request, events: Events) -> None:
@@ -96,8 +102,7 @@ class DockerTarget:
         """
         self._region = job.region
         facts = self._inspect(self._image(request), events)
-        # The image's own, whatever this machine is: the engine would look for another image otherwise.
-        self._platform = facts.system
+        self._image_facts = facts
         for note in notes_on_start(facts, request):
             events.note(note)
         self._gpus = any(map(has_gpus, job.machines.instance_types)) and Machine.detect().gpus > 0
@@ -176,7 +181,7 @@ class DockerTarget:
             region=self._region,
             engine=self._engine,
             image=self._image(request),
-            platform=self._platform,
+            facts=self._image_facts,
             space=space,
             code=self._code_folder,
             code_target=self._source.container_folder,
@@ -194,14 +199,15 @@ class _Runner:
     region: str
     engine: Engine
     image: str
-    platform: str
+    facts: ImageFacts
     space: Workspace
     code: Path | None
     code_target: str
     credentials: Mapping[str, str]
     gpus: bool
     events: Events
-    _problems: list[str] = field(default_factory=list)
+    _problems: list[str] = field(default_factory=list)  # of the present attempt
+    _told: str = ""  # of the last one
     _containers: list[str] = field(default_factory=list)
     _attempts: dict[Host, int] = field(default_factory=dict)
 
@@ -224,6 +230,7 @@ class _Runner:
             self._containers.clear()
         for problem in self._problems:
             self.events.note(problem)
+        self._told, self._problems[:] = "; ".join(self._problems), []
         self.take_over(self.space.folder)
 
     def open_up(self, host: Host, folder: str) -> None:
@@ -234,7 +241,7 @@ class _Runner:
 
     def unexplained(self, exit_code: int) -> str:  # noqa: ARG002 - the service knows no more than the code either
         """See `Runner`."""
-        return "; ".join(self._problems)
+        return self._told
 
     def take_over(self, folder: Path) -> None:
         """Makes the user the owner of what containers wrote in a folder."""
@@ -248,7 +255,8 @@ class _Runner:
     @property
     def client_environment(self) -> dict[str, str]:
         """The variables of the engine's program, which hands some of them on: so they appear in no list of processes."""
-        return {**os.environ, **self.credentials}
+        own = {name: value for name, value in os.environ.items() if name not in _PROXIES}
+        return {**own, **self.credentials}
 
     def words(self, host: Host, tree: Tree, entry: tuple[str, tuple[str, ...]], code: Path) -> list[str]:
         """The words after `run` and the container's name.
@@ -262,7 +270,8 @@ class _Runner:
         entry_point, arguments = entry
         return [
             "--label", label(self.space.identifier),
-            "--platform", self.platform,
+            # The image's own, whatever this machine is: the engine would look for another image otherwise.
+            "--platform", self.facts.system,
             "--hostname", f"ip-10-0-0-{host.number}.{self.region}.compute.internal",
             "--shm-size", str(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2),
             *self._network_words(host),
@@ -288,11 +297,14 @@ class _Runner:
 
     def _variables(self) -> list[str]:
         values = {
+            **{name: self.facts.environment[name] for name in _PROXIES & set(self.facts.environment)},
             **service_environment(self.request, self.region),
             "NVIDIA_VISIBLE_DEVICES": "all" if self.gpus else "void",
         }
         given = [f"{name}={value}" for name, value in values.items()]
-        return [word for entry in (*given, *self.credentials) for word in ("--env", entry)]
+        # A name alone has the value that it has here: the credentials have one, and the proxies of the user's settings none.
+        names = (*self.credentials, *sorted(_PROXIES - set(values)))
+        return [word for entry in (*given, *names) for word in ("--env", entry)]
 
     def _mounts(self, host: Host, tree: Tree) -> list[str]:
         """The parts of /opt/ml one by one: what else the image has there stays visible."""

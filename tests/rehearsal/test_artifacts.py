@@ -13,6 +13,7 @@ from sagemaker_launcher.rehearsal.hosts import Host, hosts_of
 from sagemaker_launcher.rehearsal.tree import Tree
 from sagemaker_launcher.request import Request
 from sagemaker_launcher.storage import FolderStorage
+from tests.fidelity import reproduces
 from tests.project import Project
 from tests.stand_in import request_of, snapshot
 
@@ -53,6 +54,7 @@ def members(tar: Path) -> dict[str, bytes | None]:
         return {member.name: file.read() if file else None for member, file in files}
 
 
+@reproduces("artifacts")
 def test_members_lie_at_the_root_of_both_tarballs(project: Project, tree: Tree) -> None:
     (tree.model / "weights.bin").write_bytes(b"\0\1")
     (tree.model / "vocabulary").mkdir()
@@ -78,6 +80,7 @@ def test_the_failure_file_is_no_part_of_the_output(project: Project, tree: Tree)
     assert list(members(folder / "output.tar.gz")) == ["curve.csv"]
 
 
+@reproduces("artifacts")
 def test_without_compression_the_files_lie_there_as_they_are(project: Project, tree: Tree) -> None:
     (tree.model / "parts").mkdir()
     (tree.model / "parts" / "1.bin").write_bytes(b"\1")
@@ -132,6 +135,7 @@ def trees(tmp_path: Path) -> list[Tree]:
     return trees
 
 
+@reproduces("artifacts")
 @pytest.mark.parametrize("compressed", [True, False])
 def test_what_all_hosts_left_is_one_model(project: Project, trees: list[Tree], compressed: bool) -> None:
     for number, tree in enumerate(trees, start=1):

@@ -20,6 +20,7 @@ from sagemaker_launcher.rehearsal.channels import (
     relative_path,
 )
 from sagemaker_launcher.storage import FolderStorage
+from tests.fidelity import reproduces
 from tests.stand_in import Counting, Listing
 
 SEGMENTS = st.text(st.characters(exclude_characters="/\0", exclude_categories=["Cs"]), min_size=1, max_size=8)
@@ -40,6 +41,7 @@ def bucket_with(folder: Path, *keys: str) -> FolderStorage:
     return FolderStorage(folder / "s3")
 
 
+@reproduces("file mode")
 @pytest.mark.parametrize(
     ("uri", "key", "place"),
     [
@@ -208,6 +210,7 @@ def test_an_object_that_is_too_large_for_a_record_is_refused_at_once(tmp_path: P
         list_channel(request | {"RecordWrapperType": "RecordIO"}, "File", storage)
 
 
+@reproduces("sharding")
 @settings(deadline=None, max_examples=80)
 @given(objects=st.integers(0, 30), hosts=st.integers(1, 8))
 def test_shards_are_disjoint_and_complete_and_replicas_are_whole(objects: int, hosts: int) -> None:
@@ -231,6 +234,7 @@ def manifest(storage: FolderStorage, document: object) -> dict[str, Any]:
     return channel("s3://bkt/lists/train.manifest", kind="ManifestFile")
 
 
+@reproduces("manifest")
 def test_the_objects_of_a_manifest_keep_their_whole_keys_and_its_order(tmp_path: Path) -> None:
     storage = bucket_with(tmp_path, "data/a.csv", "data/x/b.csv", "data/x/c.csv", "data/a.csv2")
     request = manifest(storage, [{"prefix": "s3://bkt/data/"}, "x/b.csv", "a.csv", "x/b.csv"])

@@ -12,6 +12,7 @@ from sagemaker_launcher.errors import LauncherError, UnsafeError
 from sagemaker_launcher.naming import S3Uri
 from sagemaker_launcher.rehearsal.checkpoints import CheckpointSync
 from sagemaker_launcher.storage import FolderStorage
+from tests.fidelity import reproduces
 from tests.stand_in import Listing, snapshot
 
 PREFIX = S3Uri.parse("s3://team/checkpoints/job/")
@@ -49,6 +50,7 @@ def put(bucket: Path, key: str, text: str) -> Path:
     return path
 
 
+@reproduces("checkpoints")
 def test_everything_under_the_prefix_is_there_before_the_program_starts(bucket: Path, local: Path) -> None:
     put(bucket, "job/epoch-1", "one")
     put(bucket, "job/optimizer/state", "two")
@@ -62,6 +64,7 @@ def test_a_first_run_has_nothing_to_restore(bucket: Path, local: Path) -> None:
     assert snapshot(local) == {}
 
 
+@reproduces("checkpoints")
 def test_what_the_program_writes_is_copied_while_it_runs(bucket: Path, local: Path) -> None:
     with sync_of(bucket, local).running():
         (local / "epoch-1").write_text("one")
@@ -70,6 +73,7 @@ def test_what_the_program_writes_is_copied_while_it_runs(bucket: Path, local: Pa
         wait_for(lambda: (bucket / "checkpoints/job/epoch-1").read_text() == "one again")
 
 
+@reproduces("checkpoints")
 def test_what_the_program_deletes_is_deleted_while_it_runs(bucket: Path, local: Path) -> None:
     restored = put(bucket, "job/epoch-1", "one")
     sync = sync_of(bucket, local)

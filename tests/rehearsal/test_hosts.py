@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from sagemaker_launcher.rehearsal.hosts import hosts_of, names, resource_config
 from sagemaker_launcher.rehearsal.tree import channels_of, input_data_config
 from sagemaker_launcher.request import Request
+from tests.fidelity import reproduces
 
 COUNTS = st.lists(st.integers(1, 30), min_size=1, max_size=4)
 
@@ -32,6 +33,7 @@ def test_hosts_are_counted_from_one() -> None:
     assert {(host.instance_type, host.group) for host in hosts} == {("ml.m5.large", "homogeneousCluster")}
 
 
+@reproduces("hosts")
 def test_ten_hosts_are_listed_as_texts_are_sorted() -> None:
     hosts = hosts_of(one_kind(11))
     expected = ["algo-1", "algo-10", "algo-11", *(f"algo-{number}" for number in range(2, 10))]
@@ -51,6 +53,7 @@ def test_ten_hosts_are_listed_as_texts_are_sorted() -> None:
     }
 
 
+@reproduces("groups")
 def test_groups_share_the_numbers_and_each_has_its_own_hosts_and_type() -> None:
     hosts = hosts_of(grouped(1, 2))
     told = resource_config(hosts, hosts[2])
@@ -90,6 +93,7 @@ def channel(name: str, *groups: str) -> dict[str, Any]:
     }
 
 
+@reproduces("groups")
 def test_a_channel_for_certain_groups_is_unknown_to_the_others() -> None:
     request = grouped(1, 1, 1) | {
         "AlgorithmSpecification": {"TrainingInputMode": "File"},

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sagemaker_launcher.rehearsal.metrics import MetricReader
+from tests.fidelity import reproduces
 
 NUMBER = r"([-+0-9.eE]+)"
 
@@ -18,6 +19,7 @@ def reader(**expressions: str) -> MetricReader:
     return MetricReader({"AlgorithmSpecification": {"MetricDefinitions": definitions}})
 
 
+@reproduces("metrics")
 @pytest.mark.parametrize(
     ("written", "value"),
     [("1e-05", 1e-05), ("5.000e-06", 5e-06), ("1E+3", 1000.0), ("-0.25", -0.25), (".5", 0.5), ("3", 3.0)],
@@ -36,6 +38,7 @@ def test_every_number_that_python_prints_comes_back(value: float) -> None:
     assert metrics.values == {"loss": value}
 
 
+@reproduces("metrics")
 def test_the_last_value_wins_for_each_metric_on_its_own() -> None:
     metrics = reader(loss=f" loss={NUMBER}", accuracy=f"acc={NUMBER}")
     for line in ("epoch=1 loss=0.5 acc=0.1", "epoch=2 loss=0.25", "epoch=3 acc=0.75", "done"):

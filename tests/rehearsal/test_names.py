@@ -13,6 +13,7 @@ import pytest
 from sagemaker_launcher.rehearsal.hosts import Host
 from sagemaker_launcher.rehearsal.names import Trial, resolve_here, wrapped, write_hosts_file
 from tests.commands import ROOT
+from tests.fidelity import reproduces
 
 HOSTS = tuple(Host(f"algo-{number}", number, "ml.m5.large", "all") for number in (1, 2, 3))
 AN_ORDINARY_USER = 12345
@@ -45,6 +46,7 @@ def test_every_host_has_an_address_of_its_own_and_the_machines_names_stay(hosts_
     assert "\n".join(lines[3:]) == Path("/etc/hosts").read_text().rstrip("\n")
 
 
+@reproduces("hosts", "process")
 def test_the_program_knows_the_names_and_nobody_else_does(hosts_file: Path) -> None:
     before = Path("/etc/hosts").read_bytes()
     done = shell(hosts_file, "getent hosts algo-1 algo-3")
@@ -58,6 +60,7 @@ def test_the_program_is_the_same_user_and_its_exit_code_is_its_own(hosts_file: P
     assert (done.returncode, done.stdout.split()) == (42, [str(os.getuid()), str(os.getgid())])
 
 
+@reproduces("fast file", "process")
 def test_read_only_folders_are_so_even_for_root_and_nowhere_else(hosts_file: Path, tmp_path: Path) -> None:
     folders = [tmp_path / "a channel", tmp_path / "another"]
     for folder in folders:

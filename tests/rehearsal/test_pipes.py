@@ -27,6 +27,7 @@ from sagemaker_launcher.rehearsal.cache import DataCache
 from sagemaker_launcher.rehearsal.channels import ChannelContent, placed_objects
 from sagemaker_launcher.rehearsal.pipes import PipeFeeder, record_head, record_padding
 from sagemaker_launcher.storage import FolderStorage
+from tests.fidelity import reproduces
 
 # What the documentation tells a program to do: it opens the next FIFO for each epoch, and tries again when there is none.
 READER = textwrap.dedent("""
@@ -112,6 +113,7 @@ def nothing_left(folder: Path) -> Iterator[None]:
     assert fifos(folder) == []
 
 
+@reproduces("pipe")
 def test_a_program_reads_all_objects_one_after_the_other_in_every_epoch(tmp_path: Path) -> None:
     large = os.urandom(3_000_000)
     channel = Channel(tmp_path, a=b"first,", b=large, c=b"", d=b"last")
@@ -172,6 +174,7 @@ def test_a_program_that_stops_reading_keeps_nobody_waiting(tmp_path: Path) -> No
         os.close(fifo)
 
 
+@reproduces("pipe")
 def test_gzip_objects_are_decompressed_on_their_way(tmp_path: Path) -> None:
     large = os.urandom(200_000)
     channel = Channel(
@@ -205,6 +208,7 @@ def test_a_feeder_whose_program_read_everything_has_no_problem(tmp_path: Path) -
     assert feeder.problem is None
 
 
+@reproduces("pipe")
 def test_a_seed_gives_every_epoch_another_order_and_every_rehearsal_the_same(tmp_path: Path) -> None:
     channel = Channel(tmp_path, **{f"o{number:02d}": b"%02d" % number for number in range(20)})
     first, second = channel.read(epochs=4, shuffle_seed=3), channel.read(epochs=4, shuffle_seed=3)
@@ -224,6 +228,7 @@ def read_records() -> Callable[[bytes], list[bytes]]:
     return lambda stream: list(common.read_recordio(io.BytesIO(stream)))
 
 
+@reproduces("pipe")
 def test_each_object_becomes_a_record_that_the_sdk_reads(
     tmp_path: Path, read_records: Callable[[bytes], list[bytes]]
 ) -> None:

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from sagemaker_launcher.rehearsal.program import ProcessProgram
+from tests.fidelity import reproduces
 from tests.stand_in import is_running
 
 PRELUDE = "import os, signal, subprocess, sys, time\n"
@@ -70,11 +71,13 @@ def test_a_line_arrives_when_it_is_printed_and_not_at_the_end(start: Start) -> N
     assert log.times[1] - log.times[0] > 0.5
 
 
+@reproduces("log")
 def test_stdout_and_stderr_are_one_log_in_their_order(start: Start) -> None:
     text = "for i in range(50): print(i, file=(sys.stdout, sys.stderr)[i % 2], flush=True)"
     assert lines_of(start, text) == [str(number) for number in range(50)]
 
 
+@reproduces("log")
 def test_control_characters_look_as_they_look_in_the_services_log(start: Start) -> None:
     assert lines_of(start, r"print('loss\t0.5 \x1b[31mred\x7f')") == ["loss#0110.5 #033[31mred#177"]
 

@@ -8,6 +8,7 @@ from datetime import datetime
 import pytest
 
 from sagemaker_launcher.rehearsal.timeline import Timeline
+from tests.fidelity import reproduces
 from tests.stand_in import Listener
 
 
@@ -36,6 +37,7 @@ def test_every_step_ends_when_the_next_begins() -> None:
     assert listener.phases == ["Starting", "Downloading", "Training"]
 
 
+@reproduces("time line")
 def test_what_is_billed_begins_when_the_instances_are_ready_and_counts_data_and_artifacts() -> None:
     timeline = lived(("Starting", 0.3), ("Downloading", 0.1), ("Training", 0.1), ("Uploading", 0.1))
     assert timeline.billable_seconds == pytest.approx(0.3, abs=0.15)

@@ -24,6 +24,7 @@ from sagemaker_launcher.rehearsal.toolkit import (
     script_command,
     script_environment,
 )
+from tests.fidelity import reproduces
 
 PROJECT = Path(__file__).parents[2]
 HOMOGENEOUS = {
@@ -203,6 +204,7 @@ def test_an_entry_point_cannot_leave_the_code_or_look_like_an_option(name: str) 
     assert not is_valid_entry_point(name)
 
 
+@reproduces("toolkit", "process")
 def test_the_environment_holds_these_variables_and_no_others() -> None:
     assert make_environment(
         hyperparameters={"lr": "0.1"}, input_data_config={"train": TEXT_CHANNEL}

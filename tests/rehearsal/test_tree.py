@@ -17,6 +17,7 @@ from sagemaker_launcher.rehearsal.tree import (
     service_environment,
 )
 from sagemaker_launcher.request import Request
+from tests.fidelity import reproduces
 from tests.project import Project
 from tests.stand_in import request_of, snapshot
 
@@ -31,6 +32,7 @@ def written(tree: Tree, name: str) -> str:
     return (tree.config / name).read_text("utf-8")
 
 
+@reproduces("files")
 def test_hyperparameters_are_one_compact_object_of_texts_exactly_as_in_the_request(
     project: Project, tmp_path: Path
 ) -> None:
@@ -56,6 +58,7 @@ def test_a_job_without_hyperparameters_gets_an_empty_object(project: Project, tm
     assert written(tree, "hyperparameters.json") == "{}"
 
 
+@reproduces("files")
 def test_channels_are_described_in_the_order_of_the_service_and_say_nothing_of_s3(
     project: Project, tmp_path: Path
 ) -> None:
@@ -94,6 +97,7 @@ def test_a_file_system_counts_as_fully_replicated(project: Project, tmp_path: Pa
     }
 
 
+@reproduces("files")
 def test_the_machines_are_described_byte_for_byte_as_a_real_job_sees_them(
     project: Project, tmp_path: Path
 ) -> None:

@@ -23,6 +23,7 @@ from sagemaker_launcher.rehearsal.toolkit import (
     script_command,
     script_environment,
 )
+from tests.fidelity import reproduces
 
 pytestmark = pytest.mark.toolkit
 
@@ -336,6 +337,8 @@ cases = st.builds(
 )
 
 
+@reproduces("toolkit", "process")
+@reproduces("start command", "process")
 @settings(
     deadline=None,
     max_examples=30,
@@ -356,6 +359,7 @@ exec "$DUMP_PYTHON" -c '{DUMP}' "$@"
 """
 
 
+@reproduces("toolkit", "process")
 @pytest.mark.parametrize("entry_point", ["train.sh", "bin/run"])
 def test_a_shell_script_cannot_tell_either(toolkit_python: Path, entry_point: str) -> None:
     hyperparameters = {f"k{number}": text for number, text in enumerate(NASTY_TEXTS[:26])}
@@ -428,6 +432,7 @@ ENDINGS = {
 }
 
 
+@reproduces("failure", "process")
 @pytest.mark.parametrize("ending", ENDINGS)
 def test_the_end_of_a_script_is_reported_in_the_same_words(
     toolkit_python: Path, tmp_path: Path, ending: str

@@ -1,0 +1,123 @@
+"""`shell --on docker`: a shell where the job would run."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+
+import pexpect
+import pytest
+
+from tests.docker.launching import CODE, Desk, OrdinaryUser, open_folder
+from tests.servers.engine import Engine
+from tests.stand_in import snapshot
+
+# Each line is marked, for an interactive shell would also show its prompt.
+LOOK = f"""
+echo folders $(ls /opt/ml) / $(ls /opt/ml/input/data)
+echo data $(cat /opt/ml/input/data/training/a.csv)
+echo config $(grep BASE_LR /opt/ml/input/data/config/training_config.yaml)
+echo hyperparameters $(cat /opt/ml/input/config/hyperparameters.json)
+echo variables $TRAINING_JOB_NAME $AWS_REGION $MY_OWN $FOO
+echo code $(cat {CODE}/main.py)
+echo host $(hostname)
+echo space $(grep -o 'rehearsals/[0-9a-f]*' /proc/self/mountinfo | sort -u)
+touch /opt/ml/model/weights {CODE}/written
+exit 7
+"""
+
+
+@pytest.fixture
+def desk(engine: Engine, tmp_path: Path) -> Desk:
+    """A desk in a folder with an odd name, whose image would start something else."""
+    folder = tmp_path / 'a "desk", of: sorts'
+    folder.mkdir()
+    desk = Desk.set_up(folder, engine)
+    desk.project.write(
+        S3={"CHECKPOINTS": "s3://team/checkpoints"},
+        ESTIMATOR={"HYPERPARAMETERS": {"epochs": 3}, "ENVIRONMENT": {"MY_OWN": "mine"}},
+    )
+    desk.project.program("print('the program')")
+    return desk
+
+
+def words(desk: Desk) -> list[str]:
+    return [
+        *desk.cli.command("shell", desk.project.config, "--s3-root", desk.project.s3, "--image", desk.image)
+    ]
+
+
+def run(desk: Desk, script: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        words(desk),
+        cwd=desk.cli.folder,
+        env={**desk.cli.environment, **variables},
+        input=script,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def test_commands_find_everything_that_the_job_would_find_and_nothing_is_archived(desk: Desk) -> None:
+    before = snapshot(desk.project.s3)
+    done = run(desk, LOOK, FOO="canary")
+    assert done.returncode == 7, done.stderr
+    told = dict(line.partition(" ")[::2] for line in done.stdout.splitlines())
+    name = told["variables"].split()[0]
+    assert name.startswith("team-tiny-")
+    space = told.pop("space")
+    assert told == {
+        "folders": "checkpoints code input model output / config training",
+        "data": "1,2",
+        "config": "BASE_LR: 0.5",
+        "hyperparameters": '{"epochs":"3"}',
+        "variables": f"{name} us-east-1 mine",
+        "code": "print('the program')",
+        "host": "ip-10-0-0-1.us-east-1.compute.internal",
+    }
+    assert snapshot(desk.project.s3) == before
+    assert desk.left(space.partition("/")[2]) == []
+    assert (desk.project.folder / "code" / "written").exists()
+
+
+def test_code_that_is_edited_meanwhile_is_seen_in_the_shell(desk: Desk) -> None:
+    command, environment = words(desk), dict(desk.cli.environment)
+    shell = pexpect.spawn(
+        command[0], command[1:], cwd=desk.cli.folder, env=environment, encoding="utf-8", timeout=30
+    )
+    try:
+        shell.expect_exact("#")  # the prompt of root
+        shell.sendline("tty; python3 /opt/ml/code/main.py")
+        shell.expect("/dev/pts/[0-9]+")
+        shell.expect("the program")
+        desk.project.program("print('the ' + 'other one')")
+        shell.sendline("python3 /opt/ml/code/main.py")
+        shell.expect_exact("the other one")
+        shell.sendline("sleep 60")
+        shell.sendintr()
+        shell.sendline("echo still $((20 + 3)); exit 5")
+        shell.expect_exact("still 23")
+        shell.expect(pexpect.EOF)
+    finally:
+        shell.close()
+    assert shell.exitstatus == 5
+    assert list((desk.cache / "rehearsals").iterdir()) == []
+
+
+def test_what_root_writes_in_the_shell_belongs_to_the_user(engine: Engine) -> None:
+    try:
+        user = OrdinaryUser.of(engine)
+    except LookupError as reason:
+        pytest.skip(str(reason))
+    with open_folder() as folder:
+        desk = Desk.set_up(folder, engine, command_line=user)
+        for path in (folder, *folder.rglob("*")):
+            os.chown(path, OrdinaryUser.UID, OrdinaryUser.UID)
+        done = run(desk, f"id -u; umask 077; mkdir {CODE}/new; touch {CODE}/new/file /opt/ml/model/m")
+        assert (done.returncode, done.stdout) == (0, "0\n"), done.stderr
+        assert (desk.project.folder / "code" / "new" / "file").exists()
+        assert {path.stat().st_uid for path in folder.rglob("*")} == {OrdinaryUser.UID}
+        assert list((desk.cache / "rehearsals").iterdir()) == []
