@@ -25,7 +25,7 @@ def test_the_rehearsal_in_a_container_runs_as_the_readme_says(
     script = "\n".join(
         ["source .venv/bin/activate", data, f"{build} --base-image {pip_image} -- --network host", *commands]
     )
-    done = sandbox.run(script, **engine.variables)
+    done = sandbox.run(script, DOCKER_HOST=engine.host)
     assert done.code == 0, done.err
     assert "algo-1 | epoch=15 " in done.err
     assert "status       Completed" in done.out
