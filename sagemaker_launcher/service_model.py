@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from sagemaker_launcher.errors import EnvironmentProblemError
-from sagemaker_launcher.user_cache import cache_folder
+from sagemaker_launcher.user_cache import cache_folder, place
 
 _COPY = "create-training-job-"
 
@@ -35,15 +35,36 @@ def _data_folder() -> Path:
 @cache
 def shapes() -> dict[str, Any]:
     """The shapes of CreateTrainingJob by name, as botocore's service-2.json has them."""
-    newest = max((_data_folder() / "sagemaker").glob("*/service-2.json.gz"))
-    status = newest.stat()
-    copy = f"{_COPY}{status.st_mtime_ns}-{status.st_size}.json"
-    found = _read_copy(copy)
+    found = _read_copy()
     if found is None:
-        with gzip.open(newest) as file:
+        with gzip.open(_model_file()) as file:
             found = _reachable(json.load(file)["shapes"], "CreateTrainingJobRequest")
-        _keep_copy(copy, found)
     return found
+
+
+def keep_copy() -> None:
+    """Keeps what `shapes` gives, so that the next command has it at once. Checks and dry runs do not: they write nothing."""
+    name = _copy_name()
+    with suppress(EnvironmentProblemError, OSError):  # where nothing can be kept, it only takes longer
+        folder = cache_folder()
+        if (folder / name).exists():
+            return
+        unfinished = folder / f"{name}.{secrets.token_hex(4)}"
+        unfinished.write_text(json.dumps(shapes()), "utf-8")
+        unfinished.replace(folder / name)
+        for other in folder.glob(f"{_COPY}*.json"):
+            if other.name != name:
+                other.unlink(missing_ok=True)
+
+
+@cache
+def _model_file() -> Path:
+    return max((_data_folder() / "sagemaker").glob("*/service-2.json.gz"))
+
+
+def _copy_name() -> str:
+    status = _model_file().stat()
+    return f"{_COPY}{status.st_mtime_ns}-{status.st_size}.json"
 
 
 def _reachable(everything: dict[str, Any], name: str) -> dict[str, Any]:
@@ -64,24 +85,12 @@ def _reachable(everything: dict[str, Any], name: str) -> dict[str, Any]:
     return found
 
 
-def _read_copy(name: str) -> dict[str, Any] | None:
+def _read_copy() -> dict[str, Any] | None:
     try:
-        found = json.loads((cache_folder() / name).read_bytes())
-    except (EnvironmentProblemError, OSError, ValueError):
+        found = json.loads((place() / _copy_name()).read_bytes())
+    except (OSError, ValueError):
         return None
     return found if isinstance(found, dict) and "CreateTrainingJobRequest" in found else None
-
-
-def _keep_copy(name: str, found: dict[str, Any]) -> None:
-    """Keeps a copy in the place of those of other versions; where nothing can be kept, it only takes longer."""
-    with suppress(EnvironmentProblemError, OSError):
-        folder = cache_folder()
-        unfinished = folder / f"{name}.{secrets.token_hex(4)}"
-        unfinished.write_text(json.dumps(found), "utf-8")
-        unfinished.replace(folder / name)
-        for other in folder.glob(f"{_COPY}*.json"):
-            if other.name != name:
-                other.unlink(missing_ok=True)
 
 
 def instance_types() -> tuple[str, ...]:

@@ -10,18 +10,23 @@ from sagemaker_launcher.errors import EnvironmentProblemError
 VARIABLE = "SAGEMAKER_LAUNCHER_CACHE"
 
 
-def cache_folder() -> Path:
-    """`SAGEMAKER_LAUNCHER_CACHE`, or the system's usual place; made when it is missing.
-
-    Raises:
-        EnvironmentProblemError: It cannot be made.
-    """
+def place() -> Path:
+    """Where the folder is, or would be: `SAGEMAKER_LAUNCHER_CACHE`, or the system's usual place."""
     folder = os.environ.get(VARIABLE)
     if not folder:
         from platformdirs import user_cache_dir  # noqa: PLC0415 - not when the variable says it
 
         folder = user_cache_dir("sagemaker-launcher")
-    path = Path(folder).absolute()
+    return Path(folder).absolute()
+
+
+def cache_folder() -> Path:
+    """The folder, made when it is missing.
+
+    Raises:
+        EnvironmentProblemError: It cannot be made.
+    """
+    path = place()
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:

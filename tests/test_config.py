@@ -683,7 +683,11 @@ class TestArchivedConfig:
     def test_is_complete_and_knows_no_folder(self, project: Project) -> None:
         configs = _load(project)
         archived = yaml.safe_load(configs.sagemaker_yaml)
-        assert archived["SOURCE"] == {"DIR": "", "ENTRY_POINT": "main.py"}
+        assert archived["SOURCE"] == {
+            "DIR": "",
+            "ENTRY_POINT": "main.py",
+            "CONTAINER_DIR": "/opt/ml/code",
+        }
         assert archived["TRAINING_CONFIG"] == "training_config.yaml"
         assert archived["ESTIMATOR"]["VOLUME_SIZE"] == 30
         assert str(project.folder) not in configs.sagemaker_yaml.decode()

@@ -37,7 +37,8 @@ def refused(cli: CommandLine, project: Project, *words: str, secret: str = TOKEN
         assert secret[6:] not in text
     assert HARMLESS in done.json["error"]["hint"]
     message: str = done.json["error"]["message"]
-    assert message.splitlines()[1:] == [line.removeprefix("error: ") for line in shown.err.splitlines()[1:-1]]
+    told = [line.removeprefix("error: ") for line in shown.err.splitlines() if line.startswith("error: ")]
+    assert message.splitlines() == told
     return message
 
 

@@ -9,9 +9,9 @@ from __future__ import annotations
 import os
 import socket
 import subprocess
+import threading
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
-from functools import cached_property
 from pathlib import Path
 
 from sagemaker_launcher.rehearsal.hosts import Host
@@ -104,19 +104,18 @@ class Trial:
     """
 
     def __init__(self, folder: Path) -> None:
-        command = wrapped(["true"], _HOSTS_FILE, [folder])
-        self._process: subprocess.Popen[bytes] | None = None
-        with suppress(OSError):
-            self._process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)  # noqa: S603 - our own words
+        self._works = False
+        self._thread = threading.Thread(target=self._try, args=(folder,), name="namespaces", daemon=True)
+        self._thread.start()
 
-    @cached_property
+    @property
     def succeeded(self) -> bool:
         """Whether it does."""
-        if self._process is None:
-            return False
-        try:
-            return self._process.wait(_TIMEOUT_S) == 0
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
-            return False
+        self._thread.join()
+        return self._works
+
+    def _try(self, folder: Path) -> None:
+        command = wrapped(["true"], _HOSTS_FILE, [folder])
+        with suppress(OSError, subprocess.SubprocessError):
+            done = subprocess.run(command, capture_output=True, timeout=_TIMEOUT_S, check=False)  # noqa: S603 - our own words
+            self._works = done.returncode == 0

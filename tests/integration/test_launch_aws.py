@@ -180,7 +180,9 @@ def test_ctrl_c_while_waiting_detaches_and_says_how_to_come_back(
     job = job_of(aws)
     assert process.returncode == 130
     assert "goes on, and is billed" in err
-    assert f"aws sagemaker stop-training-job --region us-east-1 --training-job-name {job}" in err
+    folder = f"s3://team/experiments/team/tiny/{job}/"
+    for verb in ("status", "logs -f", "wait", "stop"):
+        assert f"run_sagemaker_job.py {verb} {folder}\n" in err
     assert "Traceback" not in err
     description = aws.client("sagemaker", region="us-east-1").describe_training_job(TrainingJobName=job)
     assert description["TrainingJobStatus"] == "InProgress"
@@ -194,7 +196,7 @@ def test_detaching_comes_back_at_once_and_says_that_the_job_goes_on(
     done = aws_cli("launch", project.config, "--detach", "--json")
     assert done.code == 0
     assert done.json["result"]["status"] == "InProgress"
-    assert "stop-training-job" in done.err
+    assert f"run_sagemaker_job.py stop {done.json['experiment']}\n" in done.err
 
 
 def test_an_answer_that_is_lost_makes_no_second_job(
@@ -258,6 +260,8 @@ def test_expired_credentials_while_waiting_leave_the_job_running(
     done = aws_cli("launch", project.config)
     assert done.code == 12
     assert "the job goes on" in done.err
+    assert "aws sso login" in done.err
+    assert "run_sagemaker_job.py wait s3://team/experiments/team/tiny/" in done.err
 
 
 def test_without_credentials_nothing_is_written_and_the_answer_comes_soon(
@@ -377,7 +381,9 @@ def test_32_launches_at_once_leave_32_experiments_and_none_is_mixed(
     assert len({answer["experiment"] for answer in answers}) == 32
     for seed, answer in enumerate(answers):
         folder = answer["experiment"]
-        assert names(s3, folder) == FILES
+        found = names(s3, folder)
+        assert {name for name in found if not name.startswith("logs/")} == FILES
+        assert len(found - FILES) == 1
         assert f"SEED: {seed}\n" in read(s3, folder + "training_config.yaml").decode()
         shown = json.loads(read(s3, folder + "manifest.json"))
         assert (
