@@ -8,10 +8,11 @@ TOOLKIT_VENV := .venv-toolkit
 RUN := $(VENV)/bin/python run_sagemaker_job.py
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test docker-test toolkit-test lint types bench docs clean
+.PHONY: help demo emulator test docker-test toolkit-test lint types bench docs clean
 
 help:
 	@echo 'make demo          trains the example on this machine: no AWS account, no Docker'
+	@echo 'make emulator      an AWS on this machine whose SageMaker really trains, until Ctrl-C (OPTIONS=--help)'
 	@echo 'make test          runs the tests, except those of the next two lines'
 	@echo 'make docker-test   runs the tests that need a Docker engine'
 	@echo 'make toolkit-test  compares with the sagemaker-training toolkit, which needs a C compiler to install'
@@ -26,6 +27,9 @@ demo: $(VENV)/.demo
 	@$(VENV)/bin/python sagemaker_container/digits.py demo/s3/team/data/digits
 	@$(RUN) launch configs/sagemaker_config.yaml --on process --s3-root demo/s3
 	@echo 'make demo: done. The last line above is the command that runs the same experiment again.'
+
+emulator: $(VENV)/.test
+	@$(VENV)/bin/python -m tests.emulator $(OPTIONS)
 
 test: $(VENV)/.test
 	@$(VENV)/bin/python -m pytest --numprocesses $(WORKERS) --dist worksteal --quiet -m 'not docker'

@@ -11,6 +11,7 @@ import pytest
 from tests.commands import CommandLine, clean_environment
 from tests.project import Project
 
+pytest_plugins = ["tests.emulator.plugin"]
 _SETTINGS = ("AWS_", "SAGEMAKER_", "SM_", "XDG_", "NO_COLOR", "FORCE_COLOR")
 
 

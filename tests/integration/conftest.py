@@ -1,8 +1,7 @@
-"""A real S3 server and an AWS that behaves, shared by all tests of a worker; each test looks at its own job only."""
+"""An AWS that behaves, beside the S3 server of all tests, shared by all tests of a worker; each test looks at its own job only."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,20 +11,6 @@ from tests.commands import CommandLine, clean_environment
 from tests.project import Project
 from tests.servers.aws import AwsServer
 from tests.servers.seaweed import SeaweedServer
-
-BUCKET = "team"
-
-
-@pytest.fixture(scope="session")
-def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SeaweedServer]:
-    reason = SeaweedServer.available()
-    if reason:
-        if os.environ.get("REQUIRE_SERVERS"):
-            pytest.fail(reason)
-        pytest.skip(reason)
-    with SeaweedServer(tmp_path_factory.mktemp("seaweed")) as server:
-        server.create_bucket(BUCKET)
-        yield server
 
 
 @pytest.fixture(scope="session")

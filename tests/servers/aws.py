@@ -37,6 +37,10 @@ class AwsServer:
 
     Servers of one process share moto's resources, and a reset of one clears them for all.
 
+    Args:
+        jobs: What becomes of training jobs.
+        port: Where it listens; 0: where there is room.
+
     Attributes:
         endpoint_url: For AWS_ENDPOINT_URL.
         credentials: An access key and a secret key; moto takes any.
@@ -45,16 +49,19 @@ class AwsServer:
     account = DEFAULT_ACCOUNT_ID
     credentials = ("TESTACCESSKEY", "test-secret-key")
 
-    def __init__(self) -> None:
+    def __init__(self, jobs: TrainingJobs | None = None, port: int = 0) -> None:
         self.endpoint_url = ""
-        self._jobs = TrainingJobs()
+        self._port = port
+        self._jobs = jobs or TrainingJobs()
         moto = DomainDispatcherApplication(create_backend_app)
         moto.app_instances["sagemaker"] = _sagemaker_app(self._jobs)
         self._gate = RecordingGate(moto)
         self._server: BaseWSGIServer | None = None
 
     def __enter__(self) -> Self:
-        self._server = make_server("127.0.0.1", 0, self._gate, threaded=True, request_handler=_QuietHandler)
+        self._server = make_server(
+            "127.0.0.1", self._port, self._gate, threaded=True, request_handler=_QuietHandler
+        )
         self.endpoint_url = f"http://127.0.0.1:{self._server.server_port}"
         Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
         return self

@@ -6,6 +6,7 @@ import io
 import json
 import re
 import socket
+import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from threading import Lock
@@ -33,6 +34,7 @@ class ApiRequest:
         operation: Such as `CreateTrainingJob`; for REST services method and path, such as `PUT /bucket/key`.
         params: The decoded JSON or form parameters; empty for REST services.
         headers: Names in lower case.
+        at: When it came, on the monotonic clock.
     """
 
     service: str
@@ -43,6 +45,7 @@ class ApiRequest:
     params: dict[str, Any]
     headers: dict[str, str] = field(repr=False)
     body: bytes = field(repr=False)
+    at: float = field(default_factory=time.monotonic)
 
 
 @dataclass

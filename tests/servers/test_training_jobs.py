@@ -121,6 +121,18 @@ def test_tags_with_letters_of_any_language_are_accepted(sagemaker: Client) -> No
     assert sagemaker.list_tags(ResourceArn=arn)["Tags"] == tags
 
 
+def test_a_tag_that_is_added_again_has_its_new_value(sagemaker: Client) -> None:
+    tags = [{"Key": "owner", "Value": "a"}, {"Key": "goal", "Value": "b"}]
+    arn = sagemaker.create_training_job(**training_request(Tags=tags))["TrainingJobArn"]
+
+    sagemaker.add_tags(ResourceArn=arn, Tags=[{"Key": "goal", "Value": "c"}, {"Key": "new", "Value": "d"}])
+
+    listed = [(tag["Key"], tag["Value"]) for tag in sagemaker.list_tags(ResourceArn=arn)["Tags"]]
+    assert listed == [("owner", "a"), ("goal", "c"), ("new", "d")]
+    nobody = arn.replace("digits-1", "nobody")
+    assert refusal(sagemaker.add_tags, ResourceArn=nobody, Tags=tags)[0] == "ResourceNotFound"
+
+
 def test_a_lax_server_takes_any_request_but_no_name_twice(server: AwsServer, sagemaker: Client) -> None:
     server.validate = False
     sagemaker.create_training_job(**training_request("digits_1"))

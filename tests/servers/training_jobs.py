@@ -62,6 +62,9 @@ class TrainingJobs:
         """The CreateTrainingJob parameters of a job as they were received."""
         return copy.deepcopy(self._requests[name])
 
+    def admit(self, request: dict[str, Any], region: str) -> None:
+        """Called with every request that fits the model; an heir may refuse it with one of moto's exceptions."""
+
     def adopt(self, job: FakeTrainingJob, request: dict[str, Any]) -> None:
         """Gives a job that moto has just created the state that the service would give it."""
         name = job.training_job_name
@@ -76,6 +79,11 @@ class TrainingJobs:
         _enter(job, "Starting", "", job.creation_time)
         if self.auto_complete is not None:
             self._schedule_run(name, job.creation_time, self.auto_complete)
+
+    def delete(self, name: str) -> None:
+        """Forgets a job that has ended, whose name is free again."""
+        with self.lock:
+            del self._jobs[name], self._requests[name]
 
     def _schedule_run(self, name: str, start: datetime, seconds: float) -> None:
         quarter = timedelta(seconds=seconds / 4)
@@ -107,12 +115,18 @@ class TrainingJobs:
     def stop(self, name: str) -> None:
         """Stopping now, Stopped after `stopping_seconds`."""
         with self.lock:
-            job = self._unfinished(name)
             at = utcnow()
-            _set(job, training_job_status="Stopping")
-            _enter(job, "Stopping", "", at)
+            self.begin_stopping(name, at)
             due = at + timedelta(seconds=self.stopping_seconds)
             self._due[name] = [(due, lambda at: self.finish(name, "Stopped", at=at))]
+
+    def begin_stopping(self, name: str, at: datetime) -> None:
+        """Stopping now, whatever comes of it; not twice."""
+        with self.lock:
+            job = self._unfinished(name)
+            if job.training_job_status != "Stopping":
+                _set(job, training_job_status="Stopping")
+                _enter(job, "Stopping", "", at)
 
     def finish(
         self,
@@ -123,6 +137,7 @@ class TrainingJobs:
         failure_reason: str = "",
         metrics: Mapping[str, float] | None = None,
         billable_seconds: int | None = None,
+        model: str = "",
         at: datetime | None = None,
     ) -> None:
         """Ends a job; without `billable_seconds` every second since training began is billed."""
@@ -146,6 +161,8 @@ class TrainingJobs:
             data = [
                 {"MetricName": key, "Value": value, "Timestamp": at} for key, value in (metrics or {}).items()
             ]
+            if model:
+                _set(job, model_artifacts={"S3ModelArtifacts": model})
             _set(job, final_metric_data_list=data or None, failure_reason=failure_reason or None)
             _enter(job, secondary or status, "", at)
             job.secondary_status_transitions[-1]["EndTime"] = at
