@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from datetime import datetime
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,8 @@ from typing import Any
 import boto3
 from botocore import exceptions
 from botocore.config import Config
+from botocore.session import get_session
+from botocore.utils import parse_timestamp
 
 from sagemaker_launcher import __version__
 from sagemaker_launcher.errors import (
@@ -127,7 +130,11 @@ class Aws:
             # Without credentials boto3 asks the EC2 metadata service many times and waits for each answer.
             os.environ.setdefault("AWS_EC2_METADATA_DISABLED", "true")
         with aws_errors("read the AWS profile"):
-            return boto3.Session(region_name=self._region or None, profile_name=self._profile or None)
+            core = get_session()
+            core.get_component("response_parser_factory").set_parser_defaults(timestamp_parser=_timestamp)
+            return boto3.Session(
+                botocore_session=core, region_name=self._region or None, profile_name=self._profile or None
+            )
 
     def credential_variables(self) -> dict[str, str]:
         """The credentials as the variables that AWS's tools read. Raises CredentialsError when there are none."""
@@ -148,7 +155,12 @@ class Aws:
     def single_attempt_client(self, service: str) -> Any:  # noqa: ANN401 - boto3 is untyped
         """A client that never repeats a call, for calls that are not idempotent and whose answer is checked."""
         config = {**_CLIENT_CONFIG, "retries": {"total_max_attempts": 1}}
-        return self.session.client(service, config=Config(**config))
+        with aws_errors(f"make a client for {service}"):
+            return self.session.client(service, config=Config(**config))
+
+    def renewed(self) -> Aws:
+        """The same region and profile with a new session, which reads the credentials again."""
+        return Aws(self._region, self._profile)
 
     @cached_property
     def identity(self) -> Identity:
@@ -156,6 +168,15 @@ class Aws:
         with aws_errors("ask AWS who you are"):
             answer = self.client("sts").get_caller_identity()
         return Identity(answer["Account"], answer["Arn"])
+
+
+def _timestamp(value: object) -> datetime:
+    """Reads a time of an answer. botocore's own way takes more of a long listing's time than all the rest."""
+    if isinstance(value, str):
+        with suppress(ValueError):
+            return datetime.fromisoformat(value.replace("Z", "+00:00"))
+    moment: datetime = parse_timestamp(value)
+    return moment
 
 
 def _on_ec2() -> bool:
@@ -212,6 +233,24 @@ def aws_errors(action: str) -> Iterator[None]:
         exceptions.FlexibleChecksumError,
     ) as error:
         raise UnavailableError(f"cannot {action}: {error}", hint=_NETWORK) from error
+
+
+def answered(answer: dict[str, Any], member: str, action: str) -> dict[str, Any]:
+    """An answer of AWS that is one: the login page of a network answers 200 to everything.
+
+    Args:
+        answer: What botocore made of it.
+        member: What every answer to this request has.
+        action: What was being done, to complete "cannot ...".
+
+    Raises:
+        UnavailableError: It is none, or was cut off.
+    """
+    if member not in answer:
+        raise UnavailableError(
+            f"cannot {action}: what answered is not AWS", hint="log in to this network first"
+        )
+    return answer
 
 
 def _client_error(error: exceptions.ClientError, action: str) -> LauncherError:

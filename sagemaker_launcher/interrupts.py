@@ -41,6 +41,13 @@ def raise_on_signals() -> None:
             signal.signal(number, _raise)
 
 
+def end_on_next_signal() -> None:
+    """From now on a signal ends this process at once: its user has already been heard, and is impatient."""
+    for number in _SIGNALS:
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, signal.SIG_DFL)
+
+
 def _raise(number: int, _: FrameType | None) -> None:
     raise Interrupted(number)
 

@@ -11,6 +11,7 @@ from sagemaker_launcher import estimator, jobs
 from sagemaker_launcher.archive import Sealed
 from sagemaker_launcher.aws import Aws, aws_errors
 from sagemaker_launcher.clock import utc_now
+from sagemaker_launcher.contact import Contact
 from sagemaker_launcher.errors import (
     ConflictError,
     IntegrityError,
@@ -19,13 +20,16 @@ from sagemaker_launcher.errors import (
 )
 from sagemaker_launcher.events import Events
 from sagemaker_launcher.job import Job
+from sagemaker_launcher.job_log import JobLog
+from sagemaker_launcher.manifest import EXPERIMENT_TAG, SEAL_TAG
 from sagemaker_launcher.rehearsal.logs import KeepLog
 from sagemaker_launcher.request import Request
 from sagemaker_launcher.result import JobResult
 from sagemaker_launcher.targets import Started
+from sagemaker_launcher.watching import follow
 
-EXPERIMENT_TAG, SEAL_TAG = "launcher:experiment", "launcher:manifest-sha256"
 _START_ATTEMPTS = 5
+_NEW_PERMISSIONS_S = 300.0  # IAM conditions on a job's tags hold some minutes after its creation
 
 
 class AwsTarget:
@@ -33,10 +37,12 @@ class AwsTarget:
 
     Args:
         aws: Where clients come from.
+        attended: Whether somebody is there to log in again when the credentials expire while a job runs.
     """
 
-    def __init__(self, aws: Aws) -> None:
+    def __init__(self, aws: Aws, *, attended: bool = False) -> None:
         self._aws = aws
+        self._attended = attended
 
     def prepare(self, job: Job, request: Request, events: Events) -> None:  # noqa: ARG002 - the request needs no more
         """See `Target`.
@@ -60,8 +66,14 @@ class AwsTarget:
         return Started(starter.job_arn, utc_now())
 
     def follow(self, request: Request, events: Events, keep_log: KeepLog) -> JobResult:  # noqa: ARG002 - CloudWatch keeps them
-        """See `Target`. A signal leaves the job running."""
-        return jobs.follow(self._aws, request["TrainingJobName"], events)
+        """See `Target`. A signal leaves the job running.
+
+        Raises:
+            JobStillRunningError: Contact is lost.
+        """
+        name = request["TrainingJobName"]
+        contact = Contact(self._aws, events, waits_for_login=self._attended, denied_s=_NEW_PERMISSIONS_S)
+        return follow(contact, name, events, JobLog(contact.logs, name)).result
 
 
 class RecordingClient:

@@ -78,6 +78,11 @@ def test_the_steps_lead_to_a_job_that_a_teammate_runs_again(
     ]
     [first] = set(re.findall(rf"^job +({JOB_NAME.pattern})$", out, re.MULTILINE))
 
+    [looking] = [block.code for block in blocks(README) if block.heading == "Jobs that were launched"]
+    looked = run(reader, aws_environment, looking)
+    assert looked.count(f"job         {first}\n") == 2
+    assert looked.count("status      Completed\n") == 2
+
     # Whoever does not wait has jobs that run.
     aws.auto_complete = None
     detaching = re.sub(r"^(.* rerun .*)$", r"\1 --detach", steps[AGAIN], flags=re.MULTILINE)
@@ -88,7 +93,10 @@ def test_the_steps_lead_to_a_job_that_a_teammate_runs_again(
     assert aws.created(rerun)["ResourceConfig"] == aws.created(first)["ResourceConfig"]
     assert aws.created(changed)["ResourceConfig"]["InstanceType"] == "ml.m5.xlarge"
 
-    run(reader, aws_environment, steps[NAMES], f"JOB={changed}", steps[WATCH])
+    (reader.folder / "not the teammate's").rename(reader.folder / "configs")
+    watched = run(reader, aws_environment, steps[NAMES], f"JOB={changed}", steps[WATCH])
+    assert "status      InProgress (Starting)\n" in watched
+    assert "exit code 11: it did not complete\n" in watched
     stopped = aws.client("sagemaker", region="us-east-1").describe_training_job(TrainingJobName=changed)
     assert stopped["TrainingJobStatus"] in {"Stopping", "Stopped"}
 
@@ -111,6 +119,11 @@ def test_a_launch_makes_the_calls_that_are_listed_and_no_others(
             key = re.sub(
                 r"/team/experiments/_index/\d{10}-.+\.json",
                 "<S3.CONFIGS>/_index/<number>-<job name>.json",
+                key,
+            )
+            key = re.sub(
+                r"/team/experiments/_headlines/\d{10}-[^.]+\..+",
+                "<S3.CONFIGS>/_headlines/<number>-<job name>.<words>",
                 key,
             )
             made.append(f"s3:PutObject {key}")
