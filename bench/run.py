@@ -20,6 +20,7 @@ sys.path.insert(0, str(ROOT))
 from bench.containers import on_docker  # noqa: E402
 from bench.data import first_fetch, warm_data  # noqa: E402
 from bench.pairs import compare, seconds, seconds_to_line  # noqa: E402
+from bench.waiting import waiting  # noqa: E402
 from tests.commands import SCRIPT, clean_environment  # noqa: E402
 from tests.project import Project  # noqa: E402
 from tests.servers.aws import AwsServer  # noqa: E402
@@ -183,6 +184,7 @@ def main() -> None:
         warm_data()
         first_fetch()
         on_aws(environment, folder)
+        waiting()
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 

@@ -1,24 +1,27 @@
 """The archive: one folder per experiment, written in an order that makes every crash readable.
 
 index entry -> intent.json (reserves the name) -> the files -> manifest.json (seals them) -> the job starts -> launch.json ->
-result.json. Nothing is ever replaced or deleted. What exists tells how far a launch came; see `State`.
+result.json -> the headline, which tells lists of it without their reading anything (see `headline`). Nothing is ever replaced
+or deleted. What exists tells how far a launch came; see `State`. A rerun leaves a note below `_reruns/` of the archive it goes
+to, and `repair` one in the folder of an experiment that never will have a result.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from enum import Enum
+from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
 
 from sagemaker_launcher.clock import utc
 from sagemaker_launcher.documents import read_document
 from sagemaker_launcher.errors import ConflictError, IntegrityError, NotFoundError
+from sagemaker_launcher.headline import ABANDONED, NOT_STARTED, Headline, key_of, read_key
 from sagemaker_launcher.interrupts import pause_point
 from sagemaker_launcher.manifest import (
-    Author,
     FileSeal,
     Intent,
     Launch,
@@ -46,12 +49,21 @@ SAGEMAKER_CONFIG, TRAINING_CONFIG, REQUEST, PATCH = (
     "uncommitted.patch",
 )
 INTENT, MANIFEST, LAUNCH, RESULT = "intent.json", "manifest.json", "launch.json", "result.json"
+MARKS = {
+    NOT_STARTED: "not_started.json",
+    ABANDONED: "abandoned.json",
+}  # by the status that they give an experiment
 LOGS = "logs"  # a folder; rehearsals keep a file per host and attempt in it
 PATCH_MAX = 1024 * 1024  # bytes
 _SEALABLE = (SAGEMAKER_CONFIG, TRAINING_CONFIG, REQUEST, PATCH)
 _FILE_MAX = 4 * 1024 * 1024  # bytes; no file of an experiment comes near
+_LOGS_MAX, _LOG_MAX = 4, 16 * 1024 * 1024  # files and bytes that are read again for a metric's course
 _FILES_MAX = 1000  # one page of a listing; an experiment has not that many files, a folder of experiments may have millions
-_INDEX = "_index"  # no experiment's name can start with an underscore
+_INDEX, _HEADLINES, _RERUNS = (
+    "_index",
+    "_headlines",
+    "_reruns",
+)  # no experiment's name can start with an underscore
 _CONCURRENT = 8
 _Value = TypeVar("_Value")
 _Result = TypeVar("_Result")
@@ -64,16 +76,22 @@ class State(Enum):
     NOT_CONFIRMED = "not confirmed"  # sealed, but nobody saw the job start
     STARTED = "started"  # the job was started, and its end was not observed
     FINISHED = "finished"  # there is a result
+    NOT_STARTED = "not started"  # somebody found out that the job was never started
+    ABANDONED = "abandoned"  # somebody found out that the job's end will never be known
     UNREADABLE = "unreadable"  # its index entry or its result is not what this tool writes
 
     @classmethod
     def of(cls, names: set[str]) -> State:
         """The state of a folder that holds files of these names."""
-        if MANIFEST not in names:
-            return cls.INTERRUPTED
-        if RESULT in names:
+        if MANIFEST in names and RESULT in names:
             return cls.FINISHED
-        return cls.STARTED if LAUNCH in names else cls.NOT_CONFIRMED
+        if MARKS[ABANDONED] in names:
+            return cls.ABANDONED
+        if MANIFEST in names and LAUNCH in names:
+            return cls.STARTED
+        if MARKS[NOT_STARTED] in names:
+            return cls.NOT_STARTED
+        return cls.NOT_CONFIRMED if MANIFEST in names else cls.INTERRUPTED
 
 
 @dataclass(frozen=True)
@@ -95,18 +113,45 @@ class Experiment:
 
     @property
     def request(self) -> dict[str, Any]:
-        """The CreateTrainingJob request."""
+        """The CreateTrainingJob request; empty when it was deleted, and that was put up with."""
+        if REQUEST not in self.files:
+            return {}
         return mapping_from(self.files[REQUEST], str(self.folder / REQUEST))
 
 
 @dataclass(frozen=True)
-class Summary:
-    """One line of a list of experiments."""
+class Entry:
+    """One entry of the index: `<newest-first second>-<job name>`, and the object."""
 
+    stem: str
+    uri: S3Uri
+
+    @property
+    def job_name(self) -> str:
+        """The job's name."""
+        return self.stem.partition("-")[2]
+
+
+@dataclass(frozen=True)
+class Summary:
+    """One line of a list of experiments.
+
+    Attributes:
+        stem: `<newest-first second>-<job name>`, which orders lists.
+        folder: The experiment's folder; of an unreadable one, its entry in the index.
+        state: How far it came.
+        headline: What else there is to tell.
+    """
+
+    stem: str
     folder: S3Uri
-    intent: Intent
     state: State
-    result: JobResult | None
+    headline: Headline
+
+    @property
+    def job_name(self) -> str:
+        """The job's name."""
+        return self.stem.partition("-")[2]
 
 
 @dataclass(frozen=True)
@@ -169,9 +214,31 @@ class Archive:
         """Says that the job was started."""
         self._storage.create(folder / LAUNCH, to_bytes(launch))
 
-    def record_result(self, folder: S3Uri, result: JobResult) -> None:
-        """Says how the job ended."""
+    def record_result(self, folder: S3Uri, result: JobResult, headline: Headline) -> None:
+        """Says how the job ended; lists then find the headline."""
         self._storage.create(folder / RESULT, to_bytes(result.to_json()))
+        self.record_headline(folder.name, headline)
+
+    def record_headline(self, job_name: str, headline: Headline) -> None:
+        """Lets lists tell of an experiment without reading it."""
+        place = (self._root / _HEADLINES).folder
+        key = key_of(self._stem(job_name), headline, room=len(place.key.encode()))
+        self._storage.create(place / key, to_bytes(headline))
+
+    def mark(self, folder: S3Uri, headline: Headline, note: Mapping[str, str]) -> None:
+        """Says of an experiment that it will never have a result; the headline's status says why."""
+        self._storage.create(folder / MARKS[headline.status], to_bytes(note))
+        self.record_headline(folder.name, headline)
+
+    def record_rerun(self, original: str, job_name: str, folder: S3Uri) -> None:
+        """Notes that a job repeats another, for those who look at the other."""
+        note = to_bytes({"experiment": str(folder)})
+        self._storage.create(self._root / _RERUNS / original / f"{self._stem(job_name)}.json", note)
+
+    def reruns(self, job_name: str, limit: int) -> tuple[str, ...]:
+        """The job names of the newest experiments that repeat one, newest first."""
+        notes = self._storage.list((self._root / _RERUNS / job_name).folder, limit)
+        return tuple(note.uri.name.removesuffix(".json").partition("-")[2] for note in notes)
 
     def record_log(self, folder: S3Uri, path: Path) -> None:
         """Keeps a log file beside the result, under its own name; each name is used once."""
@@ -197,34 +264,104 @@ class Archive:
             code="experiment_not_found",
         )
 
-    def recent(self, limit: int) -> tuple[Summary, ...]:
-        """The newest experiments, newest first. Costs the same whatever the number of experiments is."""
-        entries = list(self._storage.list((self._root / _INDEX).folder, limit))
-        return tuple(_in_parallel(self._summary, [entry.uri for entry in entries]))
+    def entries(self, limit: int = 0) -> Iterator[Entry]:
+        """The index, newest first; at most `limit` of it when that is not 0."""
+        place = (self._root / _INDEX).folder
+        for item in self._storage.list(place, limit):
+            yield Entry(item.uri.key.removeprefix(place.key).removesuffix(".json"), item.uri)
 
-    def _summary(self, entry: S3Uri) -> Summary:
+    def entry(self, stem: str) -> Entry:
+        """The entry of the index that has a stem."""
+        return Entry(stem, self._root / _INDEX / f"{stem}.json")
+
+    def names(self) -> Iterator[str]:
+        """The job names of all experiments, newest first."""
+        return (entry.job_name for entry in self.entries() if launch_second(entry.job_name))
+
+    def intents(self, limit: int) -> Iterator[Intent]:
+        """The reservations of the newest experiments, newest first; those that cannot be read are left out."""
+        entries = self.entries(limit)
+        while batch := list(islice(entries, _CONCURRENT)):
+            yield from filter(None, _in_parallel(self._intent_or_none, batch))
+
+    def headlines(self, limit: int = 0) -> Iterator[tuple[str, Headline]]:
+        """The headlines with their stems, newest first; those that this version cannot read are left out."""
+        place = (self._root / _HEADLINES).folder
+        for item in self._storage.list(place, limit):
+            try:
+                yield read_key(item.uri.key.removeprefix(place.key))
+            except ValueError:
+                continue
+
+    def full_headline(self, summary: Summary) -> Headline:
+        """A headline with what its key had no room for."""
+        return self._headline(summary.stem) or summary.headline
+
+    def headline(self, job_name: str) -> Headline | None:
+        """The whole headline of an experiment; None when it has none."""
+        return self._headline(self._stem(job_name))
+
+    def _headline(self, stem: str) -> Headline | None:
+        for item in self._storage.list(self._root / _HEADLINES / f"{stem}.", 1):
+            values = mapping_from(self._storage.read(item.uri, _FILE_MAX), str(item.uri))
+            try:
+                return read_document(Headline, values)
+            except TypeError as error:
+                raise IntegrityError(f"{item.uri} is not what this tool writes: {error}") from error
+        return None
+
+    def told(self, entry: Entry, headline: Headline) -> Summary:
+        """The summary of an experiment that has a headline. Raises IntegrityError when that leads out of the archive."""
+        folder = self.folder(headline.experiment_name, entry.job_name)
+        states = {NOT_STARTED: State.NOT_STARTED, ABANDONED: State.ABANDONED}
+        return Summary(entry.stem, folder, states.get(headline.status, State.FINISHED), headline)
+
+    def read_summaries(self, entries: Sequence[Entry]) -> list[Summary]:
+        """The summaries of experiments that have no headline, read from their folders."""
+        return _in_parallel(self._summary, list(entries))
+
+    def _summary(self, entry: Entry) -> Summary:
         try:
             return self._readable_summary(entry)
         except IntegrityError:
             # One entry that somebody spoiled must not hide all others.
-            number, _, job_name = entry.name.removesuffix(".json").partition("-")
-            nobody = Author(user="", host="", pid=0)
-            intent = Intent(job_name, "", "", _time_of(number), nobody, request_sha256="")
-            return Summary(entry, intent, State.UNREADABLE, None)
+            created = _time_of(entry.stem.partition("-")[0])
+            return Summary(entry.stem, entry.uri, State.UNREADABLE, Headline("", created, "", ""))
 
-    def _readable_summary(self, entry: S3Uri) -> Summary:
-        intent = intent_from(self._storage.read(entry, _FILE_MAX), str(entry))
+    def _readable_summary(self, entry: Entry) -> Summary:
+        intent = self._intent(entry)
         folder = self.folder(intent.experiment_name, intent.job_name)
-        names = _names(self._storage, folder)
+        names = names_in(self._storage, folder)
         state = State.of(names)
-        result = _result(self._storage, folder) if state is State.FINISHED else None
-        return Summary(folder, intent, state, result)
+        headline = Headline(intent.experiment_name, intent.created_at, intent.author.user, intent.target)
+        if MANIFEST in names and REQUEST in names:
+            manifest = manifest_from(self._storage.read(folder / MANIFEST, _FILE_MAX), str(folder / MANIFEST))
+            request = mapping_from(self._storage.read(folder / REQUEST, _FILE_MAX), str(folder / REQUEST))
+            result = result_in(self._storage, folder) if state is State.FINISHED else None
+            headline = headline_of(manifest, request, result)
+        return Summary(entry.stem, folder, state, headline)
+
+    def _intent(self, entry: Entry) -> Intent:
+        intent = intent_from(self._storage.read(entry.uri, _FILE_MAX), str(entry.uri))
+        if launch_second(intent.job_name) is None or self._stem(intent.job_name) != entry.stem:
+            raise IntegrityError(f"{entry.uri} is the entry of another job: {intent.job_name!r}")
+        return intent
+
+    def _intent_or_none(self, entry: Entry) -> Intent | None:
+        try:
+            return self._intent(entry)
+        except IntegrityError:
+            return None
 
     def _index_entry(self, job_name: str) -> S3Uri:
+        return self._root / _INDEX / f"{self._stem(job_name)}.json"
+
+    @staticmethod
+    def _stem(job_name: str) -> str:
         second = launch_second(job_name)
         if second is None:
             raise ValueError(job_name)
-        return self._root / _INDEX / f"{newest_first(second)}-{job_name}.json"
+        return f"{newest_first(second)}-{job_name}"
 
     def _taken(self, folder: S3Uri, error: ConflictError) -> ConflictError:
         try:
@@ -238,6 +375,47 @@ class Archive:
         )
 
 
+def headline_of(
+    manifest: Manifest, request: Mapping[str, Any], result: JobResult | None = None, status: str = ""
+) -> Headline:
+    """What lists say of a sealed experiment.
+
+    Args:
+        manifest: Its seal.
+        request: Its CreateTrainingJob request.
+        result: How it ended or stands; None when that is not known.
+        status: The status to give it without a result.
+    """
+    return Headline(
+        experiment_name=manifest.experiment_name,
+        created_at=manifest.created_at,
+        user=manifest.author.user,
+        target=manifest.target,
+        status=result.status if result else status,
+        training_seconds=result.training_seconds if result else None,
+        billable_seconds=result.billable_seconds if result else None,
+        instances=_instances(request.get("ResourceConfig")),
+        spot=request.get("EnableManagedSpotTraining") is True,
+        metrics=dict(sorted(result.metrics.items())) if result else {},
+        changed=manifest.changed,
+    )
+
+
+def _instances(resources: object) -> str:
+    """Such as `2 x ml.m5.large`, or several of them for instance groups."""
+    if not isinstance(resources, Mapping):
+        return ""
+    groups = resources.get("InstanceGroups") or [resources]
+    if not isinstance(groups, list):
+        return ""
+    shown = (
+        f"{group.get('InstanceCount')} x {group.get('InstanceType')}"
+        for group in groups
+        if isinstance(group, Mapping)
+    )
+    return ", ".join(shown)
+
+
 def _time_of(number: str) -> str:
     try:
         return utc(second_of_newest_first(number))
@@ -245,18 +423,30 @@ def _time_of(number: str) -> str:
         return ""
 
 
-def read_experiment(storage: Storage, folder: S3Uri) -> Experiment:
+def _refuse(folder: S3Uri, problems: Sequence[str]) -> None:
+    raise IntegrityError(
+        f"{folder} is not what was sealed: {'; '.join(problems)}",
+        hint="somebody with write access changed the archive; look at the bucket's versions",
+        code="tampered",
+    )
+
+
+def read_experiment(
+    storage: Storage, folder: S3Uri, tampered: Callable[[S3Uri, Sequence[str]], None] = _refuse
+) -> Experiment:
     """Reads an experiment and verifies each file against the seal.
 
     Args:
         storage: Where objects are.
         folder: The experiment's folder, ending in a slash.
+        tampered: Called with what is not as it was sealed; raises IntegrityError unless it is another function, for
+            those who want to look at what there is all the same.
 
     Raises:
         NotFoundError: There is no experiment, or its upload was never finished.
         IntegrityError: Something was changed, deleted or added to the seal; the message names every such file.
     """
-    names = _names(storage, folder)
+    names = names_in(storage, folder)
     if not names & {INTENT, MANIFEST}:
         raise NotFoundError(
             f"there is no experiment at {folder}",
@@ -291,12 +481,26 @@ def read_experiment(storage: Storage, folder: S3Uri) -> Experiment:
         f"{name} was changed" for name, content in files.items() if not _intact(content, manifest.files[name])
     ]
     if problems:
-        raise IntegrityError(
-            f"{folder} is not what was sealed: {'; '.join(problems)}",
-            hint="somebody with write access changed the archive; look at the bucket's versions",
-            code="tampered",
-        )
-    return Experiment(folder, manifest, files, launch, _result(storage, folder) if RESULT in names else None)
+        tampered(folder, problems)
+    return Experiment(
+        folder, manifest, files, launch, result_in(storage, folder) if RESULT in names else None
+    )
+
+
+def experiment_root(folder: S3Uri, experiment_name: str) -> S3Uri:
+    """The archive that an experiment's folder is in: above its job's name and its own."""
+    for _ in ("job", *experiment_name.split("/")):
+        folder = folder.parent
+    return folder
+
+
+def read_log(storage: Storage, folder: S3Uri) -> Iterator[str]:
+    """The lines of the logs that an experiment keeps, host by host; none of them for a job on AWS."""
+    for item in storage.list((folder / LOGS).folder, _LOGS_MAX):
+        try:
+            yield from storage.read(item.uri, _LOG_MAX).decode("utf-8", "replace").split("\n")
+        except IntegrityError:
+            continue  # too large to be worth reading
 
 
 def seals(files: Mapping[str, bytes]) -> dict[str, FileSeal]:
@@ -308,12 +512,13 @@ def _intact(data: bytes, seal: FileSeal) -> bool:
     return len(data) == seal.size and sha256(data) == seal.sha256
 
 
-def _names(storage: Storage, folder: S3Uri) -> set[str]:
+def names_in(storage: Storage, folder: S3Uri) -> set[str]:
     """The names of the files in an experiment's folder."""
     return {item.uri.key.removeprefix(folder.key) for item in storage.list(folder, _FILES_MAX)}
 
 
-def _result(storage: Storage, folder: S3Uri) -> JobResult:
+def result_in(storage: Storage, folder: S3Uri) -> JobResult:
+    """The result of a finished experiment. Raises IntegrityError when it is not what this tool writes."""
     uri = folder / RESULT
     try:
         return read_document(JobResult, mapping_from(storage.read(uri, _FILE_MAX), str(uri)))

@@ -10,7 +10,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from sagemaker_launcher import defaults, request_model, rules, strict_yaml
-from sagemaker_launcher.coercion import ListOf, Merged, Open, Override, Schema, Section, merge
+from sagemaker_launcher.coercion import ListOf, Merged, Open, Override, Schema, Section, default_values, merge
 from sagemaker_launcher.errors import ConfigError, Problem
 from sagemaker_launcher.job import CONFIG_SHA256_VARIABLE, TRAINING_CONFIG_FILE, Job, build_job
 from sagemaker_launcher.naming import JOB_NAME_MAX, S3Uri
@@ -56,6 +56,8 @@ class Configs:
         texts: What people wrote: both files, as read.
         overrides: What the command line changed.
         warnings: What works but should be changed.
+        training_changes: The training config's keys, with their values as texts, that differ from the training code's
+            own defaults; of an archived config, those that an override changed.
         allow_unknown_instance_type: Whether instance types that botocore does not know may pass.
     """
 
@@ -66,6 +68,7 @@ class Configs:
     texts: tuple[Text, ...]
     overrides: tuple[Override, ...]
     warnings: tuple[str, ...]
+    training_changes: Mapping[str, str]
     allow_unknown_instance_type: bool
 
     @property
@@ -124,6 +127,7 @@ def load(
         texts=tuple(Text(str(file), file.read_text("utf-8-sig")) for file in (path, training_path)),
         overrides=overrides,
         warnings=tuple(merged.warnings + training.warnings),
+        training_changes=_changes(default_values(own.schema.root), training.values) if own else {},
         allow_unknown_instance_type=allow_unknown_instance_type,
     )
 
@@ -184,6 +188,7 @@ def load_archived(
         texts=(),
         overrides=overrides,
         warnings=tuple(merged.warnings),
+        training_changes=_changes(strict_yaml.plain(training_document), merged_training.values),
         allow_unknown_instance_type=allow_unknown_instance_type,
     )
 
@@ -355,6 +360,12 @@ def _disagreements(values: Mapping[str, Any], training: Merged) -> list[Problem]
                 Problem(training.place(key), "the SageMaker config has no such channel", key, value, channels)
             )
     return found
+
+
+def _changes(before: Any, after: Mapping[str, Any]) -> dict[str, str]:  # noqa: ANN401 - any YAML value
+    """The dotted keys whose values are not as they were, with the new ones as texts."""
+    old = dict(_leaves(before, ""))
+    return {key: str(value) for key, value in _leaves(after, "") if key not in old or old[key] != value}
 
 
 def _leaves(values: Mapping[str, Any], prefix: str) -> list[tuple[str, Any]]:

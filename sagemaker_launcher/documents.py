@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
+from functools import cache
 from types import NoneType, UnionType
 from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 
@@ -24,7 +25,7 @@ def read_document(kind: type[_Document], values: object, where: str = "") -> _Do
     if not isinstance(values, Mapping):
         raise TypeError(f"{where or 'the document'} is no mapping")
     prefix = f"{where}." if where else ""
-    types = get_type_hints(kind)
+    types = _types(kind)  # type: ignore[arg-type] # a class can be hashed
     for name in values:
         if name not in types:
             raise TypeError(f"{prefix}{name} is unknown")
@@ -35,6 +36,12 @@ def read_document(kind: type[_Document], values: object, where: str = "") -> _Do
         if field.name not in values and not optional:
             raise TypeError(f"{prefix}{field.name} is missing")
     return kind(**{name: _value(types[name], value, prefix + name) for name, value in values.items()})
+
+
+@cache
+def _types(kind: type) -> dict[str, Any]:
+    """The type of each field; working it out takes longer than reading a document."""
+    return get_type_hints(kind)
 
 
 def _value(kind: Any, value: object, where: str) -> object:  # noqa: ANN401 - a type annotation

@@ -12,13 +12,13 @@ from __future__ import annotations
 import secrets
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sagemaker_launcher import config, secret_scan, strict_yaml
+from sagemaker_launcher import config, secret_scan, service_model, strict_yaml
 from sagemaker_launcher.archive import (
     PATCH,
     REQUEST,
@@ -27,21 +27,23 @@ from sagemaker_launcher.archive import (
     Archive,
     Experiment,
     Sealed,
+    headline_of,
     seals,
 )
 from sagemaker_launcher.clock import utc_now
 from sagemaker_launcher.coercion import Override
+from sagemaker_launcher.comeback import coming_back
 from sagemaker_launcher.config import ArchivedFile, Configs
 from sagemaker_launcher.differences import Difference, code_differences, config_differences
-from sagemaker_launcher.errors import CommandInterrupted, LauncherError
+from sagemaker_launcher.errors import CommandInterrupted, JobStillRunningError, LauncherError, UsageError
 from sagemaker_launcher.events import Events
-from sagemaker_launcher.interrupts import Interrupted, pause_point, shielded
+from sagemaker_launcher.interrupts import Interrupted, end_on_next_signal, pause_point, shielded
 from sagemaker_launcher.job import Job
 from sagemaker_launcher.manifest import Intent, Launch, Manifest, to_bytes
 from sagemaker_launcher.naming import ImageUri, S3Uri, job_name
 from sagemaker_launcher.provenance import Checkout, CheckoutReader, author, source_state, versions
 from sagemaker_launcher.request import Request, create_training_job_request
-from sagemaker_launcher.result import IN_PROGRESS, JobResult
+from sagemaker_launcher.result import IN_PROGRESS, JobBrokenError, JobResult
 from sagemaker_launcher.storage import Storage, sha256
 from sagemaker_launcher.targets import Target
 
@@ -102,6 +104,7 @@ class Surroundings:
         identity: Gives who AWS says we are, once the target is prepared; None where AWS has no part in it.
         checkout: The reader of the git repository, already at work.
         events: Who is told.
+        program: How this program was called, for commands that users can copy.
     """
 
     target: Target
@@ -109,6 +112,7 @@ class Surroundings:
     identity: Callable[[], Identity | None]
     checkout: CheckoutReader
     events: Events
+    program: str
 
 
 def plan(
@@ -137,6 +141,7 @@ def plan_rerun(
     command: tuple[str, ...],
     root: Path,
     allow_unknown_instance_type: bool = False,
+    resume: bool = False,
 ) -> Plan:
     """Makes a new launch of an archived experiment.
 
@@ -147,9 +152,11 @@ def plan_rerun(
         command: The command line.
         root: The folder below which the training code is looked for, where the original had it.
         allow_unknown_instance_type: Let instance types pass that the installed botocore does not know.
+        resume: Whether the job goes on from the original's checkpoints, and goes on writing them there.
 
     Raises:
         ConfigError: With everything wrong.
+        UsageError: There are no checkpoints to go on from.
         UnsafeError: A secret would end up in the archive.
     """
     configs = config.load_archived(
@@ -159,7 +166,8 @@ def plan_rerun(
         _source_folder(original, root),
         allow_unknown_instance_type=allow_unknown_instance_type,
     )
-    return _plan(configs, target or original.manifest.target, command, original)
+    checkpoints = _checkpoints(original) if resume else ""
+    return _plan(configs, target or original.manifest.target, command, original, checkpoints)
 
 
 def execute(plan: Plan, surroundings: Surroundings, *, detach: bool = False) -> Outcome:
@@ -176,13 +184,16 @@ def execute(plan: Plan, surroundings: Surroundings, *, detach: bool = False) -> 
     """
     target, events, progress = surroundings.target, surroundings.events, _Progress()
     archive = Archive(surroundings.storage, plan.archive_root)
-    with _explaining_interrupts(plan, progress):
+    way_back = coming_back(surroundings.program, [str(plan.experiment)])
+    with _explaining_interrupts(plan, progress, way_back):
         pause_point("planned")
         target.prepare(plan.job, plan.request, events)
         manifest, files = _documents(plan, surroundings)
         pause_point("prepared")
         progress.stage = _Stage.RESERVED
         folder = archive.reserve(_intent(plan, manifest))
+        if plan.original:
+            archive.record_rerun(plan.original.folder.name, plan.job.name, folder)
         pause_point("reserved")
         sealed = archive.seal(folder, files, manifest)
         progress.stage = _Stage.SEALED
@@ -194,10 +205,11 @@ def execute(plan: Plan, surroundings: Surroundings, *, detach: bool = False) -> 
             _record(archive, sealed, Launch(started.job_arn, started.at, sealed.manifest_sha256), events)
         events.phase("Started", f"{plan.job.name}, archived at {folder}")
         pause_point("recorded")
+        service_model.keep_copy()
         if detach:
-            events.note(f"the job goes on, and is billed\n{_how_to_come_back(plan)}")
+            events.note(f"the job goes on, and is billed\n{way_back}")
             return Outcome(plan, JobResult(IN_PROGRESS, "Starting"))
-        result = _follow(plan, target, archive, folder, events)
+        result = _follow(plan, target, archive, sealed.folder, manifest, events)
     return Outcome(plan, result)
 
 
@@ -212,6 +224,9 @@ def differences(plan: Plan, checkout: CheckoutReader) -> tuple[Difference, ...]:
         old, new = (_tree(data, name) for data in (before.files[name], files[name]))
         found += config_differences(area, old, new)
     now = _manifest(plan, checkout.read(), {}, None, ())
+    uri = plan.job.checkpoints_uri
+    if uri and uri == before.request.get("CheckpointConfig", {}).get("S3Uri"):
+        found.append(Difference("checkpoints", "goes on from", "nothing", uri))
     return (*found, *code_differences(before.manifest, now))
 
 
@@ -219,10 +234,29 @@ def _archived(original: Experiment, name: str) -> ArchivedFile:
     return ArchivedFile(str(original.folder / name), original.files[name])
 
 
-def _plan(configs: Configs, target: str, command: tuple[str, ...], original: Experiment | None) -> Plan:
+def _checkpoints(original: Experiment) -> str:
+    """Where the job of an experiment keeps its checkpoints, by the sealed request."""
+    uri: str = original.request.get("CheckpointConfig", {}).get("S3Uri", "")
+    if not uri:
+        raise UsageError(
+            f"--resume: {original.folder} keeps no checkpoints",
+            hint="without --resume it starts from the beginning",
+        )
+    return uri
+
+
+def _plan(
+    configs: Configs,
+    target: str,
+    command: tuple[str, ...],
+    original: Experiment | None,
+    checkpoints: str = "",
+) -> Plan:
     allowed = _refuse_secrets(configs)
     name = job_name(configs.sagemaker["EXPERIMENT_NAME"], datetime.now(timezone.utc), secrets.token_hex(3))
     job = configs.job(name)
+    if checkpoints:
+        job = replace(job, checkpoints_uri=checkpoints)
     return Plan(configs, job, create_training_job_request(job), target, command, original, allowed)
 
 
@@ -268,10 +302,14 @@ class _Progress:
 
 
 @contextmanager
-def _explaining_interrupts(plan: Plan, progress: _Progress) -> Iterator[None]:
+def _explaining_interrupts(plan: Plan, progress: _Progress, way_back: str) -> Iterator[None]:
     try:
         yield
+    except JobStillRunningError as error:
+        error.hint = "\n".join(filter(None, [error.hint, way_back]))
+        raise
     except Interrupted as interrupted:
+        end_on_next_signal()
         stage, hint = progress.stage, ""
         message = f"interrupted: {stage.value}"
         if interrupted.result is not None:
@@ -282,15 +320,8 @@ def _explaining_interrupts(plan: Plan, progress: _Progress) -> Iterator[None]:
             hint = f"start it with: rerun {plan.experiment}"
         elif stage is _Stage.STARTED and plan.target == "aws":
             message = f"detached: the job {plan.job.name} goes on, and is billed"
-            hint = _how_to_come_back(plan)
+            hint = way_back
         raise CommandInterrupted(message, signal_number=interrupted.number, hint=hint) from None
-
-
-def _how_to_come_back(plan: Plan) -> str:
-    from sagemaker_launcher import jobs  # noqa: PLC0415 - boto3 stays out of rehearsals
-
-    region, name = plan.job.region, plan.job.name
-    return f"look: {jobs.watch_command(name, region)}\nstop: {jobs.stop_command(name, region)}"
 
 
 def _documents(plan: Plan, surroundings: Surroundings) -> tuple[Manifest, dict[str, bytes]]:
@@ -335,6 +366,10 @@ def _manifest(
         source=source_state(folder, checkout) if folder else None,
         rerun_of=str(plan.original.folder) if plan.original else "",
         allowed_secrets=plan.allowed_secrets + allowed,
+        changed={
+            **(plan.original.manifest.changed if plan.original else {}),
+            **plan.configs.training_changes,
+        },
     )
 
 
@@ -357,7 +392,15 @@ def _record(archive: Archive, sealed: Sealed, launch: Launch, events: Events) ->
         events.note(f"the job {launch.job_arn} has started, but the archive does not say so: {error.message}")
 
 
-def _follow(plan: Plan, target: Target, archive: Archive, folder: S3Uri, events: Events) -> JobResult:
+def _follow(
+    plan: Plan, target: Target, archive: Archive, folder: S3Uri, manifest: Manifest, events: Events
+) -> JobResult:
+    def record(result: JobResult) -> None:
+        try:
+            archive.record_result(folder, result, headline_of(manifest, plan.request, result))
+        except LauncherError as error:
+            events.note(f"the archive does not have the result: {error.message}")
+
     def keep_log(path: Path) -> None:
         try:
             archive.record_log(folder, path)
@@ -366,19 +409,12 @@ def _follow(plan: Plan, target: Target, archive: Archive, folder: S3Uri, events:
 
     try:
         result = target.follow(plan.request, events, keep_log)
-    except Interrupted as interrupted:
-        if interrupted.result is not None:
-            _record_result(archive, folder, interrupted.result, events)
+    except (Interrupted, JobBrokenError) as end:
+        if end.result is not None:
+            record(end.result)
         raise
-    _record_result(archive, folder, result, events)
+    record(result)
     return result
-
-
-def _record_result(archive: Archive, folder: S3Uri, result: JobResult, events: Events) -> None:
-    try:
-        archive.record_result(folder, result)
-    except LauncherError as error:
-        events.note(f"the archive does not have the result: {error.message}")
 
 
 def _tree(data: bytes, name: str) -> dict[str, object]:

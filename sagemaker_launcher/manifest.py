@@ -11,6 +11,8 @@ from sagemaker_launcher.documents import read_document
 from sagemaker_launcher.errors import IntegrityError
 
 SCHEMA = 1
+# The tags of a job on AWS that lead back to its experiment, and to the manifest that sealed it.
+EXPERIMENT_TAG, SEAL_TAG = "launcher:experiment", "launcher:manifest-sha256"
 _Document = TypeVar("_Document")
 
 
@@ -95,6 +97,8 @@ class Manifest:
         source: The training code; None when it is only in the image.
         rerun_of: The S3 URI of the experiment that this one repeats; empty otherwise.
         allowed_secrets: Places that look like secrets and that their author declared harmless.
+        changed: The training config's keys that differ from the training code's own defaults, with their values as
+            texts; empty when those defaults were not known.
     """
 
     job_name: str
@@ -113,6 +117,7 @@ class Manifest:
     source: SourceState | None = None
     rerun_of: str = ""
     allowed_secrets: tuple[str, ...] = field(default=())
+    changed: Mapping[str, str] = field(default_factory=dict)
     schema: int = SCHEMA
 
 

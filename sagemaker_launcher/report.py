@@ -10,7 +10,6 @@ from dataclasses import asdict
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from sagemaker_launcher.archive import PATCH, SAGEMAKER_CONFIG, TRAINING_CONFIG, Experiment, Summary
 from sagemaker_launcher.console import Console, err, out, write
 from sagemaker_launcher.differences import Difference
 from sagemaker_launcher.errors import LauncherError
@@ -38,7 +37,14 @@ _EXIT_CODES = {
 
 
 class ConsoleEvents:
-    """Tells events on stderr, one line each."""
+    """Tells events on stderr, one line each.
+
+    Args:
+        lines: Where the lines of a job's log go instead, when these are the answer.
+    """
+
+    def __init__(self, lines: Console | None = None) -> None:
+        self._lines = lines
 
     @cached_property
     def _console(self) -> Console:
@@ -58,7 +64,7 @@ class ConsoleEvents:
         shown = line if len(line) <= _LINE_MAX else f"{line[:_LINE_MAX]}…"
         number = host.rpartition("-")[2]
         colour = _HOST_COLOURS[int(number) % len(_HOST_COLOURS)] if number.isdecimal() else _HOST_COLOURS[0]
-        self._console.line((f"{host} | ", colour), (shown, ""))
+        (self._lines or self._console).line((f"{host} | ", colour), (shown, ""))
 
     def progress(self, what: str, total: int) -> AbstractContextManager[Callable[[int], None]]:
         """See `Events`."""
@@ -93,13 +99,13 @@ def print_plan(plan: Plan) -> None:
 
 def print_result(plan: Plan, result: JobResult, *, model: str, folder: str, again: str) -> None:
     """How a job ended, where its model and its experiment lie on this machine (if they do), how to repeat it."""
-    rows = [("job", plan.job.name), *_result_rows(result)]
+    rows = [("job", plan.job.name), *result_rows(result)]
     if model:
         rows.append(("model", model))
     rows.append(("experiment", str(plan.experiment)))
     if folder:
         rows.append(("archived in", folder))
-    _print_rows([*rows, ("run again", again)], result.status)
+    print_rows([*rows, ("run again", again)], result.status)
 
 
 def print_differences(differences: Iterable[Difference]) -> None:
@@ -110,98 +116,6 @@ def print_differences(differences: Iterable[Difference]) -> None:
         told.line((f"{difference.area}  ", "yellow"), (change, ""))
     if not found:
         told.line(("nothing differs from the archived experiment", ""))
-
-
-def experiment_document(experiment: Experiment, again: str) -> dict[str, Any]:
-    """What `show --json` answers."""
-    return {
-        "experiment": str(experiment.folder),
-        "state": experiment.state.value,
-        "manifest": asdict(experiment.manifest),
-        "sagemaker_config": _text(experiment, SAGEMAKER_CONFIG),
-        "training_config": _text(experiment, TRAINING_CONFIG),
-        "request": experiment.request,
-        "launch": asdict(experiment.launch) if experiment.launch else None,
-        "result": experiment.result.to_json() if experiment.result else None,
-        "rerun_command": again,
-    }
-
-
-def print_experiment(experiment: Experiment, again: str) -> None:
-    """What an experiment was, how it went and how to repeat it."""
-    manifest, answer = experiment.manifest, out()
-    for name in (TRAINING_CONFIG, SAGEMAKER_CONFIG):
-        answer.line((name, "bold"))
-        answer.line((_text(experiment, name), ""))
-    rows = [
-        ("experiment", str(experiment.folder)),
-        ("job", manifest.job_name),
-        (
-            "launched",
-            f"{manifest.created_at} by {manifest.author.user}@{manifest.author.host} on {manifest.target}",
-        ),
-        ("command", " ".join(manifest.command)),
-        ("image", manifest.image_uri),
-        ("versions", ", ".join(f"{name} {number}" for name, number in manifest.versions.items())),
-    ]
-    if manifest.account:
-        rows.append(("account", f"{manifest.account} ({manifest.author.arn}), {manifest.region}"))
-    if manifest.git:
-        changes = (
-            f", with uncommitted changes ({manifest.git.patch_omitted or PATCH})"
-            if manifest.git.dirty
-            else ""
-        )
-        rows.append(("git", f"{manifest.git.commit} {manifest.git.branch} {manifest.git.remote}{changes}"))
-    if manifest.source:
-        rows.append(("source", f"{manifest.source.path} (sha256 {manifest.source.sha256})"))
-    if manifest.rerun_of:
-        rows.append(("rerun of", manifest.rerun_of))
-    rows += [("note", f"declared harmless: {place}") for place in manifest.allowed_secrets]
-    rows += _result_rows(experiment.result) if experiment.result else [("status", experiment.state.value)]
-    _print_rows([*rows, ("run again", again)], experiment.result.status if experiment.result else "")
-
-
-def _text(experiment: Experiment, name: str) -> str:
-    """A file of an experiment, which need not be what this tool writes: its seal says only that it is unchanged."""
-    return experiment.files[name].decode("utf-8", "replace")
-
-
-def list_document(summaries: Iterable[Summary]) -> dict[str, Any]:
-    """What `list --json` answers."""
-    return {
-        "experiments": [
-            {
-                "experiment": str(summary.folder),
-                "experiment_name": summary.intent.experiment_name,
-                "job_name": summary.intent.job_name,
-                "created_at": summary.intent.created_at,
-                "author": asdict(summary.intent.author),
-                "target": summary.intent.target,
-                "state": summary.state.value,
-                "result": summary.result.to_json() if summary.result else None,
-            }
-            for summary in summaries
-        ]
-    }
-
-
-def print_list(summaries: Iterable[Summary]) -> None:
-    """Experiments, one a line; tab-separated when nobody watches."""
-    header = ("created", "experiment", "job", "by", "target", "status", "metrics")
-    rows = [
-        (
-            summary.intent.created_at[:19].replace("T", " "),
-            summary.intent.experiment_name,
-            summary.intent.job_name,
-            summary.intent.author.user,
-            summary.intent.target,
-            summary.result.status if summary.result else summary.state.value,
-            _metrics(summary.result) if summary.result else "",
-        )
-        for summary in summaries
-    ]
-    out().table(header, rows)
 
 
 def findings_document(subject: str, groups: Mapping[str, Iterable[Finding]]) -> dict[str, Any]:
@@ -221,7 +135,7 @@ def print_findings(subject: str, groups: Mapping[str, Iterable[Finding]]) -> Non
     for finding in (finding for findings in groups.values() for finding in findings):
         head = (f"{finding.verdict:<9}", _VERDICT_COLOURS[finding.verdict])
         text = finding.message.replace("\n", f"\n{' ' * 19}")
-        answer.line(head, (f"{finding.name:<10}", "bold"), (text, ""))
+        answer.line(head, (f"{finding.name:<9} ", "bold"), (text, ""))
         for line in _lines(finding.fix):
             answer.line((f"{'fix:':>18} ", "cyan"), (line, ""))
 
@@ -248,7 +162,8 @@ def print_error(error: LauncherError) -> None:
         told.line(("hint: ", "cyan"), (line, ""))
 
 
-def _result_rows(result: JobResult) -> list[tuple[str, str]]:
+def result_rows(result: JobResult) -> list[tuple[str, str]]:
+    """What a result says, for `print_rows`."""
     status = result.status
     if result.secondary_status not in ("", status):
         status += f" ({result.secondary_status})"
@@ -266,15 +181,17 @@ def _result_rows(result: JobResult) -> list[tuple[str, str]]:
         for one in result.interruptions
     ]
     if result.metrics:
-        rows.append(("metrics", _metrics(result)))
+        rows.append(("metrics", metrics_text(result)))
     return [*rows, *(("saved", f"{name}: {uri}") for name, uri in result.artifacts.items())]
 
 
-def _metrics(result: JobResult) -> str:
+def metrics_text(result: JobResult) -> str:
+    """The metrics in one line."""
     return "  ".join(f"{name} {value:.6g}" for name, value in sorted(result.metrics.items()))
 
 
-def _print_rows(rows: list[tuple[str, str]], status: str) -> None:
+def print_rows(rows: list[tuple[str, str]], status: str) -> None:
+    """Names and values, one a line; `status` colours the row of that name."""
     answer = out()
     width = max(len(name) for name, _ in rows) + 2
     for name, value in rows:

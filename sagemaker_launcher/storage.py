@@ -53,11 +53,12 @@ class Storage(Protocol):
         """The objects whose keys start with the prefix, in the order of their keys; at most `limit` when not 0."""
 
     def download(self, uri: S3Uri, file: BinaryIO, tag: str = "", check: Check = no_check) -> None:
-        """Writes an object's bytes into an empty file.
+        """Writes an object's bytes into a file.
 
         Args:
             uri: The object.
-            file: Open for writing; `appearing` makes one that is only seen when it is complete.
+            file: Open for writing; `appearing` makes one that is only seen when it is complete. What it already has, up
+                to its position, is not asked for again.
             tag: The tag that a listing gave; when given, an object that has another one by now raises IntegrityError.
             check: Called before each part of the object; what it raises ends the download.
         """
@@ -118,6 +119,7 @@ class FolderStorage:
 
     def download(self, uri: S3Uri, file: BinaryIO, tag: str = "", check: Check = no_check) -> None:
         with _file_errors(uri), self._open(uri) as source:
+            source.seek(file.tell())
             while chunk := source.read(_CHUNK_BYTES):
                 check()
                 file.write(chunk)

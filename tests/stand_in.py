@@ -174,7 +174,9 @@ def rehearse(
     storage, events = storage or FolderStorage(project.s3), Listener()
     target = ProcessTarget(plan.configs.source, Rehearsal(storage, terms), ProcessOptions())
     checkout = CheckoutReader(project.folder)
-    outcome = story.execute(plan, story.Surroundings(target, storage, lambda: None, checkout, events))
+    outcome = story.execute(
+        plan, story.Surroundings(target, storage, lambda: None, checkout, events, "launcher")
+    )
     return Rehearsed(plan.request, outcome.result, events)
 
 

@@ -13,8 +13,11 @@ import pytest
 import yaml
 
 from sagemaker_launcher import config
-from sagemaker_launcher.archive import Archive, State, read_experiment, seals
+from sagemaker_launcher.archive import Archive, State, Summary, read_experiment, seals
 from sagemaker_launcher.errors import ConflictError, IntegrityError, LauncherError, NotFoundError
+from sagemaker_launcher.headline import Headline
+from sagemaker_launcher.history import History
+from sagemaker_launcher.history_cache import HistoryCache
 from sagemaker_launcher.manifest import Author, Intent, Launch, to_bytes
 from sagemaker_launcher.naming import S3Uri, job_name
 from sagemaker_launcher.result import JobResult
@@ -61,6 +64,13 @@ def intent(number: int = 0, **changes: str) -> Intent:
     return replace(made, **changes)  # type: ignore[arg-type]
 
 
+HEADLINE = Headline("team/tiny", "2026-01-02T12:00:00.000+00:00", "me", "process", "Completed")
+
+
+def recent(archive: Archive) -> tuple[Summary, ...]:
+    return History(archive, HistoryCache("")).newest(20)
+
+
 def archive_in(folder: Path) -> Archive:
     (folder / "team").mkdir(exist_ok=True)
     return Archive(FolderStorage(folder), ROOT)
@@ -77,7 +87,10 @@ def test_an_experiment_is_exactly_these_files(cli: CommandLine, project: Project
     files = {path for path, data in snapshot(project.s3).items() if data is not None} - before
     (index,) = (path for path in files if path.startswith("team/experiments/_index/"))
     assert index.endswith(f"-{name}.json")
-    assert files - {index} == {
+    (log,) = (path for path in files if path.startswith(f"team/experiments/team/tiny/{name}/logs/algo-1-"))
+    (headline,) = (path for path in files if path.startswith("team/experiments/_headlines/"))
+    assert f"-{name}.1" in headline
+    assert files - {index, headline, log} == {
         *(
             f"team/experiments/team/tiny/{name}/{file}"
             for file in (
@@ -191,7 +204,7 @@ def test_a_launch_whose_archive_cannot_be_written_starts_nothing(project: Projec
     with pytest.raises(LauncherError, match="no space left on device"):
         rehearse(project, storage=Full(project.s3, name))
     assert not (project.s3 / "team/outputs").exists()
-    (summary,) = Archive(FolderStorage(project.s3), ROOT).recent(9)
+    (summary,) = recent(Archive(FolderStorage(project.s3), ROOT))
     assert summary.state is State.INTERRUPTED
 
 
@@ -225,6 +238,11 @@ def test_a_result_that_cannot_be_recorded_is_told_all_the_same(project: Project)
         ({"intent.json", "manifest.json", "launch.json", "result.json"}, "finished"),
         ({"intent.json", "manifest.json", "result.json"}, "finished"),
         ({"intent.json", "launch.json", "result.json"}, "interrupted"),
+        ({"intent.json", "not_started.json"}, "not started"),
+        ({"intent.json", "manifest.json", "not_started.json"}, "not started"),
+        ({"intent.json", "manifest.json", "launch.json", "not_started.json"}, "started"),
+        ({"intent.json", "manifest.json", "launch.json", "abandoned.json"}, "abandoned"),
+        ({"intent.json", "manifest.json", "launch.json", "abandoned.json", "result.json"}, "finished"),
     ],
 )
 def test_what_exists_tells_how_far_a_launch_came(names: set[str], state: str) -> None:
@@ -242,10 +260,10 @@ def test_the_newest_come_first_and_only_as_many_as_asked_for(tmp_path: Path) -> 
     archive = archive_in(tmp_path)
     for number in (3, 0, 4, 1, 2):
         archive.reserve(intent(number))
-    assert [summary.intent.job_name for summary in archive.recent(3)] == [
+    assert [entry.job_name for entry in archive.entries(3)] == [
         intent(number).job_name for number in (4, 3, 2)
     ]
-    assert len(archive.recent(100)) == 5
+    assert list(archive.names()) == [intent(number).job_name for number in (4, 3, 2, 1, 0)]
 
 
 def test_experiments_of_all_names_are_in_one_list(tmp_path: Path) -> None:
@@ -253,7 +271,7 @@ def test_experiments_of_all_names_are_in_one_list(tmp_path: Path) -> None:
     for number, name in enumerate(("digits/baseline", "other", "a/b/c")):
         made = job_name(name, NOON + timedelta(seconds=number), "abcdef")
         archive.reserve(intent(experiment_name=name, job_name=made))
-    assert [summary.intent.experiment_name for summary in archive.recent(9)] == [
+    assert [made.experiment_name for made in archive.intents(9)] == [
         "a/b/c",
         "other",
         "digits/baseline",
@@ -261,7 +279,7 @@ def test_experiments_of_all_names_are_in_one_list(tmp_path: Path) -> None:
 
 
 def test_an_empty_archive_has_an_empty_list(tmp_path: Path) -> None:
-    assert archive_in(tmp_path).recent(20) == ()
+    assert recent(archive_in(tmp_path)) == ()
 
 
 def test_a_job_name_alone_leads_to_its_experiment(tmp_path: Path) -> None:
@@ -290,7 +308,7 @@ def test_one_spoiled_entry_hides_no_other(tmp_path: Path) -> None:
     index[1].write_text(json.dumps({"job_name": 5}))
     escaping = {**json.loads(index[2].read_text()), "experiment_name": "../../../etc"}
     index[2].write_text(json.dumps(escaping))
-    states = [summary.state for summary in archive.recent(9)]
+    states = [summary.state for summary in recent(archive)]
     assert states == [State.UNREADABLE, State.UNREADABLE, State.UNREADABLE, State.INTERRUPTED]
 
 
@@ -425,9 +443,9 @@ def test_a_record_that_comes_twice_is_refused_unless_it_is_the_same(tmp_path: Pa
     archive.record_launch(folder, Launch("arn", "now", "0" * 64))
     with pytest.raises(ConflictError):
         archive.record_launch(folder, Launch("another", "now", "0" * 64))
-    archive.record_result(folder, JobResult("Completed"))
+    archive.record_result(folder, JobResult("Completed"), HEADLINE)
     with pytest.raises(ConflictError):
-        archive.record_result(folder, JobResult("Failed"))
+        archive.record_result(folder, JobResult("Failed"), HEADLINE)
 
 
 def test_equal_documents_are_equal_bytes() -> None:

@@ -278,7 +278,8 @@ def test_a_second_ctrl_c_ends_a_job_that_does_not_stop(
     assert time.monotonic() - second < 5
     assert not any(is_running(pid) for pid in pids)
     (experiment,) = listed(cli, project)
-    assert (experiment["state"], experiment["result"]["exit_code"]) == ("finished", 137)
+    assert (experiment["state"], experiment["status"]) == ("finished", "Stopped")
+    assert document(local(project, experiment["experiment"]), "result.json")["exit_code"] == 137
     assert snapshot(temporary) == {}
 
 

@@ -24,7 +24,7 @@ README, CONTRIBUTING, _ = DOCUMENTS
 # needs Docker: docker/test_readme_on_docker.py.
 REHEARSE = "Rehearse: containers, many hosts, spot"
 RUN_HERE = {"SageMaker job launcher", "If you have only Python", "The two configs", REHEARSE}
-RUN_ON_AWS = {"If you have an AWS account"}
+RUN_ON_AWS = {"If you have an AWS account", "Jobs that were launched"}
 JOB_NAME = re.compile(r"digits-baseline-\d{8}-\d{6}-[0-9a-z]{6}")
 NUMBER = re.compile(r"\d+(\.\d+)?(e[+-]\d+)?")
 

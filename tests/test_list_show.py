@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shlex
+import shutil
 import subprocess
 from collections.abc import Mapping
 from pathlib import Path
@@ -60,7 +61,10 @@ def test_a_list_for_programs_is_separated_by_tabs(cli: CommandLine, project: Pro
     listed = cli("list", "--s3-root", project.s3, *PLACE)
     assert listed.code == 0, listed.err
     header, row = (line.split("\t") for line in listed.out.splitlines())
-    assert header == ["created", "experiment", "job", "by", "target", "status", "metrics"]
+    assert header == [
+        *("created", "experiment", "job", "by", "target"),
+        *("status", "duration", "machines", "metrics", "changed"),
+    ]
     manifest = document(local(project, done.json["experiment"]), "manifest.json")
     created = manifest["created_at"][:19].replace("T", " ")
     assert row == [
@@ -70,7 +74,10 @@ def test_a_list_for_programs_is_separated_by_tabs(cli: CommandLine, project: Pro
         manifest["author"]["user"],
         "process",
         "Completed",
+        "0 s",
+        "1 x ml.m5.large",
         "loss 5e-06",
+        "SOLVER.BASE_LR 0.5",
     ]
     assert listed.err == ""
 
@@ -88,10 +95,16 @@ def test_a_list_in_json_has_everything(cli: CommandLine, project: Project) -> No
                 "experiment_name": "team/tiny",
                 "job_name": done.json["job_name"],
                 "created_at": intent["created_at"],
-                "author": intent["author"],
+                "user": intent["author"]["user"],
                 "target": "process",
                 "state": "finished",
-                "result": done.json["result"],
+                "status": "Completed",
+                "training_seconds": done.json["result"]["training_seconds"],
+                "billable_seconds": done.json["result"]["billable_seconds"],
+                "instances": "1 x ml.m5.large",
+                "spot": False,
+                "metrics": {"loss": 5e-06},
+                "changed": {"SOLVER.BASE_LR": "0.5"},
             }
         ],
     }
@@ -163,7 +176,7 @@ def test_an_experiment_is_shown_with_both_configs_provenance_and_result(
     done = launch(cli, project, "--train", "NAME", "shown")
     experiment = done.json["experiment"]
     folder = local(project, experiment)
-    shown = cli("show", experiment, "--s3-root", project.s3)
+    shown = cli("show", experiment, "--s3-root", project.s3, "--all")
     assert shown.code == 0, shown.err
     for name in ("training_config.yaml", "sagemaker_config.yaml"):
         assert f"{name}\n{(folder / name).read_text()}" in shown.out
@@ -198,6 +211,8 @@ def test_an_experiment_in_json_has_everything(cli: CommandLine, project: Project
         "sagemaker_config": (folder / "sagemaker_config.yaml").read_text(),
         "training_config": (folder / "training_config.yaml").read_text(),
         "request": document(folder, "request.json"),
+        "courses": {"loss": [1e-05, 5e-06]},
+        "reruns": [],
         "launch": document(folder, "launch.json"),
         "result": document(folder, "result.json"),
     }
@@ -270,6 +285,7 @@ def test_an_experiment_that_does_not_exist_is_told(
 def spoil_names(project: Project) -> None:
     """Puts markup and control characters wherever an attacker with write access could, without breaking the seal."""
     (index,) = (project.s3 / "team/experiments/_index").iterdir()
+    shutil.rmtree(project.s3 / "team/experiments/_headlines")  # with a headline, lists read nothing else
     (folder,) = (project.s3 / "team/experiments/team/tiny").iterdir()
     author = {"user": HOSTILE, "host": f"{HOSTILE}\ud800", "pid": 1, "arn": HOSTILE}
     change(index, author=author, target=HOSTILE, created_at=HOSTILE)
@@ -323,7 +339,7 @@ def test_archived_configs_that_are_no_text_are_shown_all_the_same(cli: CommandLi
     change(folder / "manifest.json", files=files)
     (folder / "launch.json").unlink()
     uri = f"{ARCHIVE}/team/tiny/{folder.name}/"
-    done = cli("show", uri, "--s3-root", project.s3)
+    done = cli("show", uri, "--s3-root", project.s3, "--all")
     assert (done.code, done.has_traceback) == (0, False), done.err
     assert "NAME: \ufffd\ufffd \\x1b[2J" in done.out
     assert cli("show", uri, "--s3-root", project.s3, "--json").code == 0

@@ -14,17 +14,25 @@ import click
 
 from sagemaker_launcher import __version__
 from sagemaker_launcher.errors import CommandInterrupted, ExitCode, LauncherError, UsageError
-from sagemaker_launcher.interrupts import Interrupted, raise_on_signals
+from sagemaker_launcher.interrupts import Interrupted, end_on_next_signal, raise_on_signals
 
 # Name, module and one line of help: `--help` must not import the commands.
 _COMMANDS = {
     "launch": ("launching", "Start a job from a SageMaker config and its training config."),
     "rerun": ("launching", "Start an archived experiment again."),
     "shell": ("rehearsing", "Open a shell where a job would run, with its data, files and variables."),
+    "status": ("jobs", "Say how jobs stand: phases, times, metrics, why one failed."),
+    "wait": ("jobs", "Wait until jobs have ended."),
+    "logs": ("jobs", "Show a job's log, also as it comes (-f)."),
+    "stop": ("jobs", "Stop jobs on AWS."),
     "check": ("looking", "Check both configs without AWS; changes nothing."),
     "doctor": ("doctoring", "Check the container engine and the image, and say how to mend them."),
     "list": ("looking", "List archived experiments, newest first."),
     "show": ("looking", "Show an archived experiment: configs, provenance, result."),
+    "diff": ("looking", "Show what differs between two experiments."),
+    "verify": ("looking", "Check that an archived experiment is what was launched."),
+    "download": ("fetching", "Download an experiment's model, outputs, logs, configs."),
+    "completion": ("completing", "Print a script that completes words in a shell."),
 }
 _EXIT_CODES = """\
 \b
@@ -91,6 +99,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except LauncherError as error:
         return _fail(error, as_json="--json" in words)
     except Interrupted as interrupted:
+        end_on_next_signal()
         end = CommandInterrupted("interrupted: nothing was started", signal_number=interrupted.number)
         return _fail(end, as_json="--json" in words)
     except SystemExit:

@@ -9,7 +9,14 @@ from pathlib import Path
 
 import click
 
-from sagemaker_launcher.cli.places import DEFAULT_CONFIG, docker_option, json_option
+from sagemaker_launcher.cli.places import (
+    DEFAULT_CONFIG,
+    ArchivePlace,
+    archive_option,
+    docker_option,
+    json_option,
+    s3_root_option,
+)
 from sagemaker_launcher.engine import Engine, EngineError, ImageFacts
 from sagemaker_launcher.errors import (
     EnvironmentProblemError,
@@ -26,13 +33,31 @@ from sagemaker_launcher.image_checks import Start, check_image, login_command
 @click.command()
 @click.argument("config", required=False, type=click.Path(path_type=Path))
 @click.option("--image", metavar="IMAGE", help="The image to look into.  [default: the config's]")
+@click.option(
+    "--repair", is_flag=True, help="Settle the archive's experiments whose launcher died, and nothing else."
+)
+@click.option("--dry-run", is_flag=True, help="With --repair: only say what would be settled.")
+@archive_option
+@s3_root_option
 @docker_option
 @json_option
-def doctor(config: Path | None, image: str | None, docker: str, as_json: bool) -> int:
+def doctor(
+    config: Path | None,
+    image: str | None,
+    repair: bool,
+    dry_run: bool,
+    archive: str | None,
+    s3_root: Path | None,
+    docker: str,
+    as_json: bool,
+) -> int:
     """Check the container engine and the image of a SageMaker CONFIG, without running anything of the image.
 
-    CONFIG says how the image is started; by default it is configs/sagemaker_config.yaml, if that exists.
+    CONFIG says how the image is started; by default it is configs/sagemaker_config.yaml, if that exists. With --repair
+    it only says where the archive is, whose unfinished experiments are then looked at, asked for on AWS, and settled.
     """
+    if repair:
+        return _repair(ArchivePlace(s3_root, archive, config), change=not dry_run, as_json=as_json)
     patient = _Patient.of(config or (DEFAULT_CONFIG if DEFAULT_CONFIG.is_file() else None), image)
     groups = _examine(patient, Engine(docker))
     from sagemaker_launcher import report  # noqa: PLC0415 - see the package's docstring
@@ -43,6 +68,19 @@ def doctor(config: Path | None, image: str | None, docker: str, as_json: bool) -
         report.print_findings(str(patient), groups)
     failed = any(finding.verdict == "failed" for findings in groups.values() for finding in findings)
     return ExitCode.ENVIRONMENT if failed else ExitCode.DONE
+
+
+def _repair(place: ArchivePlace, *, change: bool, as_json: bool) -> int:
+    from sagemaker_launcher import report  # noqa: PLC0415 - see the package's docstring
+    from sagemaker_launcher.repair import Repair  # noqa: PLC0415
+
+    found = tuple(Repair(place.storage, place.archive, place.recall).run(change=change))
+    groups = {"experiments": found or (Finding("archive", "ok", "every experiment is told to its end"),)}
+    if as_json:
+        report.print_json(report.findings_document(place.uri, groups))
+    else:
+        report.print_findings(place.uri, groups)
+    return ExitCode.INTEGRITY if any(finding.verdict == "failed" for finding in found) else ExitCode.DONE
 
 
 @dataclass(frozen=True)

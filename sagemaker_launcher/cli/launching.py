@@ -14,7 +14,7 @@ import click
 from sagemaker_launcher import estimator
 from sagemaker_launcher import launch as story
 from sagemaker_launcher.archive import read_experiment
-from sagemaker_launcher.cli import program_words
+from sagemaker_launcher.cli import program_name, program_words
 from sagemaker_launcher.cli.looking import rerun_command
 from sagemaker_launcher.cli.overrides import override_options, overrides_of
 from sagemaker_launcher.cli.places import ArchivePlace, Command, archive_options, json_option, s3_root_option
@@ -27,11 +27,13 @@ from sagemaker_launcher.cli.rehearsing import (
     rehearsal_target,
     terms_of,
 )
-from sagemaker_launcher.errors import CredentialsError, UsageError
+from sagemaker_launcher.comeback import console_links
+from sagemaker_launcher.errors import CredentialsError, UnsafeError, UsageError
 from sagemaker_launcher.events import Events
-from sagemaker_launcher.naming import S3Uri
+from sagemaker_launcher.naming import RoleArn, S3Uri
 from sagemaker_launcher.provenance import CheckoutReader
 from sagemaker_launcher.rehearsal.run import Terms
+from sagemaker_launcher.result import JobResult
 from sagemaker_launcher.storage import FolderStorage, Storage
 from sagemaker_launcher.targets import Target
 
@@ -114,6 +116,12 @@ def launch(
 @click.argument("experiment")
 @click.option("--on", "target", type=click.Choice(_TARGETS), help="Where to run it.  [default: where it ran]")
 @override_options
+@click.option(
+    "--resume", is_flag=True, help="Go on from the checkpoints of EXPERIMENT, and write new ones there."
+)
+@click.option(
+    "--yes", is_flag=True, help="Do it although the role is another account's, or the original may still run."
+)
 @archive_options
 @_run_options
 def rerun(
@@ -122,11 +130,16 @@ def rerun(
     settings: tuple[tuple[str, str], ...],
     train: tuple[tuple[str, str], ...],
     force_instance_type: bool,
+    resume: bool,
+    yes: bool,
     archive: str | None,
     config_path: Path | None,
     **options: Any,  # noqa: ANN401 - click's values, typed by RunOptions
 ) -> int:
-    """Start an archived EXPERIMENT (its S3 URI or job name) again, with the same configs unless told otherwise."""
+    """Start an archived EXPERIMENT again, with the same configs unless told otherwise, and say what differs.
+
+    EXPERIMENT is an S3 URI, a job name, the beginning of one, @latest or @me.
+    """
     run_options = RunOptions.of(options)
     place = ArchivePlace(run_options.s3_root, archive, config_path)
     original = read_experiment(place.storage, place.find(experiment))
@@ -135,7 +148,13 @@ def rerun(
             f"it ran on {original.manifest.target!r}, which this version does not know",
             hint=f"say where to run it: --on {' or --on '.join(_TARGETS)}",
         )
-    run = _Run(run_options, target or original.manifest.target, Path())
+    if resume and original.result is None and not yes:
+        raise UnsafeError(
+            f"--resume: how {original.folder.name} ended is not known, and two jobs would write the same checkpoints",
+            hint="see `status`; --yes goes on all the same",
+            code="may_still_run",
+        )
+    run = _Run(run_options, target or original.manifest.target, Path(), trusting=yes)
     plan = story.plan_rerun(
         original,
         overrides_of(settings, train),
@@ -143,6 +162,7 @@ def rerun(
         command=_command_line(),
         root=run.checkout_root(),
         allow_unknown_instance_type=force_instance_type,
+        resume=resume,
     )
     return run.carry_out(plan)
 
@@ -154,9 +174,10 @@ class _Run:
         options: How to carry it out.
         target: Where the job is going to run.
         folder: Where the git repository is looked for.
+        trusting: Whether the role may be another account's.
     """
 
-    def __init__(self, options: RunOptions, target: str, folder: Path) -> None:
+    def __init__(self, options: RunOptions, target: str, folder: Path, *, trusting: bool = True) -> None:
         if options.detach and target != "aws":
             raise UsageError(f"--detach: a job on {target} ends with this command")
         if options.s3_root and target == "aws" and not options.dry_run:
@@ -166,6 +187,7 @@ class _Run:
             )
         self._options = options
         self._folder = folder
+        self._trusting = trusting
         if not options.dry_run:
             if target == "aws":
                 estimator.begin_import()
@@ -211,6 +233,8 @@ class _Run:
                     str(plan.experiment), self._options.s3_root, self._options.programs.words(plan.target)
                 ),
             )
+            if plan.target == "aws":
+                _print_way_on(plan, outcome.result)
         return 0 if self._options.detach else int(outcome.result.command_exit_code)
 
     def _execute(self, plan: story.Plan, terms: Terms, events: Events) -> story.Outcome:
@@ -226,16 +250,20 @@ class _Run:
         if root is not None:
             storage = FolderStorage(root)
             target = self._rehearsal(plan, terms, storage)
-            return story.Surroundings(target, storage, lambda: None, self._checkout, events)
+            return story.Surroundings(target, storage, lambda: None, self._checkout, events, program_name())
         from sagemaker_launcher.aws import Aws  # noqa: PLC0415 - boto3 only where AWS is meant
         from sagemaker_launcher.s3_storage import S3Storage  # noqa: PLC0415
 
         settings = plan.configs.sagemaker["AWS"]
         aws = Aws(settings["REGION"], settings["PROFILE"])
+        if plan.target == "aws" and not self._trusting:
+            _refuse_foreign_role(plan, aws)
         target = _aws_target(aws) if plan.target == "aws" else self._rehearsal(plan, terms, S3Storage(aws))
         # The archive has to be ours. Data may well belong to others.
         archive = S3Storage(aws, owner=lambda: aws.identity.account)
-        return story.Surroundings(target, archive, lambda: aws.identity, self._checkout, events)
+        return story.Surroundings(
+            target, archive, lambda: aws.identity, self._checkout, events, program_name()
+        )
 
     def _rehearsal(self, plan: story.Plan, terms: Terms, storage: Storage) -> Target:
         return rehearsal_target(plan.target, plan.configs, storage, self._options.programs, terms)
@@ -249,10 +277,30 @@ class _Run:
         return str(root / place.bucket / place.key)
 
 
+def _refuse_foreign_role(plan: story.Plan, aws: Aws) -> None:
+    """An archive, which others can write to, must not choose whose account a job works in."""
+    role, account = plan.job.role, aws.identity.account
+    if RoleArn.parse(role).account != account:
+        raise UnsafeError(
+            f"the archived role {role} is of another account than yours, {account}",
+            hint="name one of yours: --set ESTIMATOR.ROLE ARN; --yes takes the archived one",
+            code="foreign_role",
+        )
+
+
 def _aws_target(aws: Aws) -> Target:
+    from sagemaker_launcher.console import err  # noqa: PLC0415
     from sagemaker_launcher.targets.aws import AwsTarget  # noqa: PLC0415 - needs boto3
 
-    return AwsTarget(aws)
+    return AwsTarget(aws, attended=err().is_terminal)
+
+
+def _print_way_on(plan: story.Plan, result: JobResult) -> None:
+    """Where AWS shows a job, and what to try after one that failed; its log has just been seen."""
+    from sagemaker_launcher import job_report  # noqa: PLC0415 - only for jobs on AWS
+
+    job_report.print_links(console_links(plan.job.name, plan.job.region))
+    job_report.print_trouble(result)
 
 
 def _command_line() -> tuple[str, ...]:

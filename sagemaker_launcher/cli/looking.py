@@ -1,15 +1,26 @@
-"""Commands that look and change nothing: check, list, show."""
+"""Commands that look and change nothing: check, list, show, diff, verify."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime, timezone
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from sagemaker_launcher.cli import program_name
 from sagemaker_launcher.cli.overrides import override_options, overrides_of
 from sagemaker_launcher.cli.places import ArchivePlace, archive_options, json_option
+from sagemaker_launcher.errors import ExitCode, UsageError
+from sagemaker_launcher.references import MINE
+
+if TYPE_CHECKING:
+    from sagemaker_launcher.archive import Experiment, Summary
+    from sagemaker_launcher.history import Live
+    from sagemaker_launcher.naming import S3Uri
+
+_RERUNS_SHOWN = 5
 
 
 @click.command()
@@ -51,40 +62,209 @@ def check(
 @click.option(
     "--limit", "-n", type=click.IntRange(1, 1000), default=20, show_default=True, help="How many at most."
 )
+@click.option("--experiment", default="", metavar="NAME", help="Only experiments of this name, or below it.")
+@click.option("--user", default="", metavar="NAME", help="Only what this user has launched; @me is you.")
+@click.option("--status", default="", metavar="WORD", help="Only this status, such as Completed or started.")
+@click.option("--since", default="", metavar="TIME", help="Only since then: 90m, 12h, 7d, 2w or 2026-01-31.")
+@click.option(
+    "--sort", "metric", default="", metavar="METRIC", help="Those that have most of a metric first."
+)
+@click.option("--ascending", is_flag=True, help="With --sort: those that have least of it first.")
+@click.option("--csv", "as_csv", is_flag=True, help="Answer with CSV on stdout, for spreadsheets.")
 @archive_options
 @json_option
 def list_(
-    limit: int, s3_root: Path | None, archive: str | None, config_path: Path | None, as_json: bool
+    limit: int,
+    experiment: str,
+    user: str,
+    status: str,
+    since: str,
+    metric: str,
+    ascending: bool,
+    as_csv: bool,
+    s3_root: Path | None,
+    archive: str | None,
+    config_path: Path | None,
+    as_json: bool,
 ) -> None:
     """List archived experiments, newest first."""
-    summaries = ArchivePlace(s3_root, archive, config_path).archive.recent(limit)
-    from sagemaker_launcher import report  # noqa: PLC0415
+    from sagemaker_launcher import history  # noqa: PLC0415 - see the package's docstring
+    from sagemaker_launcher.history_cache import HistoryCache  # noqa: PLC0415
+
+    if as_csv and as_json:
+        raise UsageError("--csv and --json: only one of both")
+    if ascending and not metric:
+        raise UsageError("--ascending needs --sort METRIC")
+    place = ArchivePlace(s3_root, archive, config_path)
+    wanted = history.Filter(
+        experiment,
+        place.user if user == MINE else user,
+        status,
+        history.since(since, datetime.now(timezone.utc)) if since else None,
+    )
+    found = history.History(place.archive, HistoryCache(place.cache_key), live_jobs(place))
+    summaries = (
+        found.best(metric, limit, wanted, ascending=ascending) if metric else found.newest(limit, wanted)
+    )
+    from sagemaker_launcher import listing, report  # noqa: PLC0415
 
     if as_json:
-        report.print_json(report.list_document(summaries))
+        report.print_json(listing.list_document(summaries))
+    elif as_csv:
+        listing.print_csv(summaries)
     else:
-        report.print_list(summaries)
+        listing.print_list(summaries)
+    _collect(place, [summary for summary in summaries if history.ended_unobserved(summary)])
+
+
+def _collect(place: ArchivePlace, summaries: Sequence[Summary]) -> None:
+    """Archives the results of jobs that have ended on AWS and that nobody watched."""
+    if not summaries:
+        return
+    from sagemaker_launcher.repair import Repair  # noqa: PLC0415 - rarely needed
+    from sagemaker_launcher.report import ConsoleEvents  # noqa: PLC0415
+
+    repair = Repair(place.storage, place.archive, place.recall)
+    for summary in summaries:
+        finding = repair.settle(place.archive.entry(summary.stem), change=True)
+        if finding.verdict != "ok":
+            ConsoleEvents().note(f"the result of {summary.job_name} is not archived: {finding.message}")
+
+
+_unverified_option = click.option(
+    "--unverified", is_flag=True, help="Go on, with a warning, when the archive was tampered with."
+)
 
 
 @click.command()
 @click.argument("experiment")
+@click.option("--all", "everything", is_flag=True, help="Also both configs as they are.")
+@_unverified_option
 @archive_options
 @json_option
 def show(
-    experiment: str, s3_root: Path | None, archive: str | None, config_path: Path | None, as_json: bool
+    experiment: str,
+    everything: bool,
+    unverified: bool,
+    s3_root: Path | None,
+    archive: str | None,
+    config_path: Path | None,
+    as_json: bool,
 ) -> None:
-    """Show an archived EXPERIMENT (its S3 URI or job name): both configs, provenance, result, how to repeat it."""
-    from sagemaker_launcher.archive import read_experiment  # noqa: PLC0415
+    """Show an archived EXPERIMENT: how it went, what it was, where it came from, how to repeat it.
+
+    EXPERIMENT is an S3 URI, a job name, the beginning of one, @latest or @me.
+    """
+    from sagemaker_launcher.archive import Archive, experiment_root, read_log  # noqa: PLC0415 - see the package's docstring
+    from sagemaker_launcher.curves import courses  # noqa: PLC0415
 
     place = ArchivePlace(s3_root, archive, config_path)
-    found = read_experiment(place.storage, place.find(experiment))
-    again = rerun_command(str(found.folder), s3_root)
+    found = _read(place, experiment, unverified=unverified)
+    root = experiment_root(found.folder, found.manifest.experiment_name)
+    reruns = Archive(place.storage, root).reruns(found.folder.name, _RERUNS_SHOWN)
+    course = courses(found.request, read_log(place.storage, found.folder))
+    from sagemaker_launcher import portrait, report  # noqa: PLC0415
+
+    shown = portrait.Portrait(found, rerun_command(str(found.folder), s3_root), reruns, course)
+    if as_json:
+        report.print_json(shown.document())
+    else:
+        shown.show(everything=everything)
+
+
+@click.command()
+@click.argument("before", metavar="A")
+@click.argument("after", metavar="B")
+@click.option("--all", "everything", is_flag=True, help="Also names, times, authors, commands and versions.")
+@click.option("--exit-code", "tell", is_flag=True, help="Exit with 1 when they differ, as `git diff` does.")
+@_unverified_option
+@archive_options
+@json_option
+def diff(
+    before: str,
+    after: str,
+    everything: bool,
+    tell: bool,
+    unverified: bool,
+    s3_root: Path | None,
+    archive: str | None,
+    config_path: Path | None,
+    as_json: bool,
+) -> int:
+    """Show what differs between two archived experiments, A and B."""
+    from sagemaker_launcher.comparison import experiment_differences  # noqa: PLC0415 - see the package's docstring
+
+    place = ArchivePlace(s3_root, archive, config_path)
+    pair = [_read(place, name, unverified=unverified) for name in (before, after)]
+    found = experiment_differences(*pair, everything=everything)
+    from sagemaker_launcher import portrait, report  # noqa: PLC0415
+
+    if as_json:
+        folders = [str(one.folder) for one in pair]
+        report.print_json(portrait.differences_document(folders, found))
+    else:
+        portrait.print_differences(found)
+    return int(tell and bool(found))
+
+
+@click.command()
+@click.argument("experiment")
+@click.option(
+    "--deep", is_flag=True, help="Also look for its outputs, and ask AWS what the job was started with."
+)
+@archive_options
+@json_option
+def verify(
+    experiment: str,
+    deep: bool,
+    s3_root: Path | None,
+    archive: str | None,
+    config_path: Path | None,
+    as_json: bool,
+) -> int:
+    """Check that an archived EXPERIMENT is what was launched."""
+    from sagemaker_launcher.verification import Verification  # noqa: PLC0415 - see the package's docstring
+
+    place = ArchivePlace(s3_root, archive, config_path)
+    folder = place.find(experiment)
+    verification = Verification(place.storage, folder)
+    groups = {"archive": tuple(verification.findings())}
+    if deep:
+        groups["elsewhere"] = tuple(verification.deep_findings(place.recall))
     from sagemaker_launcher import report  # noqa: PLC0415
 
     if as_json:
-        report.print_json(report.experiment_document(found, again))
+        report.print_json(report.findings_document(str(folder), groups))
     else:
-        report.print_experiment(found, again)
+        report.print_findings(str(folder), groups)
+    failed = any(finding.verdict == "failed" for findings in groups.values() for finding in findings)
+    return ExitCode.INTEGRITY if failed else ExitCode.DONE
+
+
+def _read(place: ArchivePlace, name: str, *, unverified: bool) -> Experiment:
+    """Reads the experiment that a user means; one that was tampered with only when that is wanted."""
+    from sagemaker_launcher.archive import read_experiment  # noqa: PLC0415
+    from sagemaker_launcher.report import ConsoleEvents  # noqa: PLC0415
+
+    folder = place.find(name)
+    if not unverified:
+        return read_experiment(place.storage, folder)
+
+    def warn(folder: S3Uri, problems: Sequence[str]) -> None:
+        ConsoleEvents().note("\n".join([f"{folder} is not what was sealed", *problems]))
+
+    return read_experiment(place.storage, folder, warn)
+
+
+def live_jobs(place: ArchivePlace) -> Live | None:
+    """Asks AWS how unfinished jobs stand; None where a folder stands in for S3."""
+    if place.s3_root is not None:
+        return None
+    from sagemaker_launcher.aws import Aws  # noqa: PLC0415 - boto3 only where AWS is meant
+    from sagemaker_launcher.live import LiveJobs  # noqa: PLC0415
+    from sagemaker_launcher.report import ConsoleEvents  # noqa: PLC0415
+
+    return LiveJobs(lambda: Aws(place.region, place.profile).client("sagemaker"), ConsoleEvents())
 
 
 def rerun_command(experiment: str, s3_root: Path | None, options: Sequence[str] = ()) -> str:
@@ -101,4 +281,4 @@ def rerun_command(experiment: str, s3_root: Path | None, options: Sequence[str] 
     return f"{program_name()} rerun {shlex.join((experiment, *root, *options))}"
 
 
-COMMANDS = {"check": check, "list": list_, "show": show}
+COMMANDS = {"check": check, "diff": diff, "list": list_, "show": show, "verify": verify}

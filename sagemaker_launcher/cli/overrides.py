@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
 
 from sagemaker_launcher.cli.places import Command
-from sagemaker_launcher.coercion import Override
+
+if TYPE_CHECKING:
+    from sagemaker_launcher.coercion import Override
 
 _set_option = click.option(
     "--set",
@@ -38,6 +42,8 @@ def overrides_of(
     settings: tuple[tuple[str, str], ...], train: tuple[tuple[str, str], ...]
 ) -> tuple[Override, ...]:
     """The overrides that the options ask for."""
+    from sagemaker_launcher.coercion import Override  # noqa: PLC0415 - commands without overrides need no YAML
+
     return (
         *(Override("--set", key, value) for key, value in settings),
         *(Override("--train", key, value) for key, value in train),

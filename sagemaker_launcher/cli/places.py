@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from sagemaker_launcher import config
 from sagemaker_launcher.archive import Archive
 from sagemaker_launcher.errors import UsageError
 from sagemaker_launcher.naming import S3Uri
+from sagemaker_launcher.references import locate
 from sagemaker_launcher.storage import FolderStorage, Storage
+
+if TYPE_CHECKING:
+    from sagemaker_launcher.recalled import Recall
 
 DEFAULT_CONFIG = Path("configs/sagemaker_config.yaml")
 Command = Callable[..., Any]
@@ -33,7 +37,7 @@ docker_option = click.option(
     metavar="PROGRAM",
     help="The container engine's program: docker, or one that works alike, such as podman or finch.",
 )
-_archive_option = click.option(
+archive_option = click.option(
     "--archive",
     envvar="SAGEMAKER_LAUNCHER_ARCHIVE",
     metavar="S3_URI",
@@ -50,7 +54,7 @@ _config_option = click.option(
 
 def archive_options(command: Command) -> Command:
     """Adds the options that say where the archive is."""
-    return s3_root_option(_archive_option(_config_option(command)))
+    return s3_root_option(archive_option(_config_option(command)))
 
 
 class ArchivePlace:
@@ -63,35 +67,61 @@ class ArchivePlace:
     """
 
     def __init__(self, s3_root: Path | None, archive: str | None, config_path: Path | None) -> None:
+        self.uri = archive or ""
+        self.region = self.profile = ""
         path = config_path or (DEFAULT_CONFIG if DEFAULT_CONFIG.is_file() else None)
-        place = config.read_place(path) if path else config.Place("", "", "")
-        self._uri = archive or place.archive
-        self.s3_root = s3_root
-        self.storage: Storage = self._open(place)
+        if path:
+            from sagemaker_launcher import config  # noqa: PLC0415 - many commands need no config
 
-    def _open(self, place: config.Place) -> Storage:
+            place = config.read_place(path)
+            self.uri = self.uri or place.archive
+            self.region, self.profile = place.region, place.profile
+        self.s3_root = s3_root
+        self.storage: Storage = self._open()
+
+    @property
+    def user(self) -> str:
+        """The user's name on this machine."""
+        from sagemaker_launcher.provenance import author  # noqa: PLC0415 - only for references to one's own
+
+        return author().user
+
+    @property
+    def recall(self) -> Recall | None:
+        """Asks AWS what it remembers of a job; None where a folder stands in for S3."""
+        if self.s3_root is not None:
+            return None
+        from sagemaker_launcher.recall import AwsRecall  # noqa: PLC0415 - boto3 only where AWS is meant
+
+        return AwsRecall(self.region, self.profile)
+
+    @property
+    def cache_key(self) -> str:
+        """The archive and where it is reached, so that what is kept of one is never taken for another."""
+        where = self.s3_root.resolve() if self.s3_root else os.environ.get("AWS_ENDPOINT_URL_S3", "")
+        return f"{self.uri} {where or os.environ.get('AWS_ENDPOINT_URL', '')}"
+
+    def _open(self) -> Storage:
         if self.s3_root is not None:
             return FolderStorage(self.s3_root)
         from sagemaker_launcher.aws import Aws  # noqa: PLC0415 - boto3 only where S3 is meant
         from sagemaker_launcher.s3_storage import S3Storage  # noqa: PLC0415
 
-        return S3Storage(Aws(place.region, place.profile))
+        return S3Storage(Aws(self.region, self.profile))
 
     @property
     def archive(self) -> Archive:
         """The archive. Raises UsageError when nothing names it."""
-        if not self._uri:
+        if not self.uri:
             raise UsageError(
                 "which archive?",
                 hint="--archive s3://bucket/prefix, or SAGEMAKER_LAUNCHER_ARCHIVE, or --config FILE",
             )
-        return Archive(self.storage, _parse(self._uri))
+        return Archive(self.storage, _parse(self.uri))
 
     def find(self, experiment: str) -> S3Uri:
-        """The folder of an experiment that is named by its S3 URI or its job name."""
-        if experiment.startswith("s3:"):
-            return _parse(experiment).folder
-        return self.archive.find(experiment)
+        """The folder of the experiment that a reference means; see `references`."""
+        return locate(experiment, self)
 
 
 def _parse(uri: str) -> S3Uri:

@@ -1,0 +1,264 @@
+"""Brings what an experiment left to this machine: model, outputs, logs, configs; what was begun is gone on with."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+from typing import BinaryIO, cast
+
+from sagemaker_launcher.archive import LOGS, Experiment
+from sagemaker_launcher.errors import (
+    ConflictError,
+    EnvironmentProblemError,
+    IntegrityError,
+    LauncherError,
+    NotFoundError,
+    UnsafeError,
+)
+from sagemaker_launcher.events import Events
+from sagemaker_launcher.naming import S3Uri
+from sagemaker_launcher.storage import Storage, StoredObject
+from sagemaker_launcher.unpacking import Names, unpack
+
+PARTS = ("model", "output", "logs", "configs")
+_OWNER = ".experiment"  # names the experiment that a folder belongs to
+_INCOMPLETE = ".incomplete"  # a folder; what is in it is not whole
+_OBJECTS_MAX = 200_000
+_NOTHING = "part_not_found"
+_ARCHIVES = {"model": "model.tar.gz", "output": "output.tar.gz"}
+
+
+@dataclass(frozen=True)
+class Fetched:
+    """A part that is on this machine now.
+
+    Attributes:
+        part: `model`, `output`, `logs` or `configs`.
+        path: Where.
+        files: How many files were brought; 0 when it had been there.
+    """
+
+    part: str
+    path: Path
+    files: int
+
+
+class Fetching:
+    """The download of one experiment into one folder.
+
+    Args:
+        storage: Where objects are.
+        experiment: The experiment, verified.
+        folder: Where to.
+        events: Who is told.
+        packed: Whether archives stay as they are.
+    """
+
+    def __init__(
+        self, storage: Storage, experiment: Experiment, folder: Path, events: Events, *, packed: bool = False
+    ) -> None:
+        self._storage = storage
+        self._experiment = experiment
+        self._folder = folder
+        self._events = events
+        self._packed = packed
+
+    def fetch(self, parts: Sequence[str]) -> tuple[Fetched, ...]:
+        """Brings parts, and leaves alone what is already there.
+
+        Args:
+            parts: Of PARTS; none of them: all that there are.
+
+        Raises:
+            NotFoundError: A part that was asked for does not exist.
+            ConflictError: The folder belongs to something else.
+            UnsafeError: A name or an archive could do harm.
+            IntegrityError: Something is damaged, or changed meanwhile.
+        """
+        self._claim()
+        found = []
+        for part in parts or PARTS:
+            try:
+                found.append(self._part(part))
+            except NotFoundError as error:
+                if parts or error.code != _NOTHING:
+                    raise
+        self._tidy()
+        return tuple(found)
+
+    def _claim(self) -> None:
+        """Takes the folder for this experiment, so that two never mix."""
+        uri = f"{self._experiment.folder}\n"
+        owner = self._folder / _OWNER
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            if not owner.exists() and any(self._folder.iterdir()):
+                raise ConflictError(
+                    f"{self._folder} has something else in it",
+                    hint="name another folder: --to DIR",
+                    code="folder_taken",
+                )
+            try:
+                with owner.open("x", encoding="utf-8") as file:
+                    file.write(uri)
+            except FileExistsError:
+                if owner.read_text("utf-8", "replace") != uri:
+                    raise ConflictError(
+                        f"{self._folder} belongs to another experiment",
+                        hint="name another folder: --to DIR",
+                        code="folder_taken",
+                    ) from None
+        except OSError as error:
+            raise _cannot_write(self._folder, error) from error
+
+    def _part(self, part: str) -> Fetched:
+        target = self._folder / (_ARCHIVES[part] if self._packed and part in _ARCHIVES else part)
+        if target.exists() or target.is_symlink():
+            self._events.note(f"{target} is there already, and stays as it is")
+            return Fetched(part, target, 0)
+        try:
+            files = self._configs(target) if part == "configs" else self._objects(part, target)
+        except OSError as error:
+            raise _cannot_write(target, error) from error
+        return Fetched(part, target, files)
+
+    def _configs(self, target: Path) -> int:
+        """What is sealed, and was verified when it was read."""
+        unfinished = self._unfinished("configs")
+        shutil.rmtree(unfinished, ignore_errors=True)
+        unfinished.mkdir(parents=True)
+        for name, data in self._experiment.files.items():
+            (unfinished / name).write_bytes(data)
+        unfinished.rename(target)
+        return len(self._experiment.files)
+
+    def _objects(self, part: str, target: Path) -> int:
+        if part == "logs":
+            return self._tree((self._experiment.folder / LOGS).folder, part, target)
+        place = self._outputs
+        whole = place / _ARCHIVES[part]
+        for item in self._storage.list(whole, 1):
+            if item.uri == whole:
+                return self._archive(item, part, target)
+        # The service leaves a folder where the request asks for no compression.
+        return self._tree((place / part).folder, part, target)
+
+    @property
+    def _outputs(self) -> S3Uri:
+        """Where the service leaves model and outputs, by the sealed request."""
+        try:
+            request = self._experiment.request
+            root = S3Uri.parse(str(request["OutputDataConfig"]["S3OutputPath"]))
+            return root / str(request["TrainingJobName"]) / "output"
+        except (KeyError, TypeError, ValueError) as error:
+            raise IntegrityError(
+                f"the request of {self._experiment.folder} does not say where outputs are"
+            ) from error
+
+    def _archive(self, item: StoredObject, part: str, target: Path) -> int:
+        path = self._whole(item, self._unfinished(f"{part}-{_short(item)}.tar.gz"), part)
+        if self._packed:
+            path.rename(target)
+            return 1
+        unfinished = self._unfinished(part)
+        shutil.rmtree(unfinished, ignore_errors=True)
+        with self._events.progress(f"unpacking {part}", item.size) as told:
+            files = unpack(path, unfinished, told=told)
+        unfinished.rename(target)
+        path.unlink()
+        return files
+
+    def _tree(self, prefix: S3Uri, part: str, target: Path) -> int:
+        """Every object below a prefix, as files."""
+        items = self._checked(prefix, part)
+        unfinished = self._unfinished(part)
+        for item, name in items:
+            path = unfinished / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            if not (path.exists() and path.stat().st_size == item.size):
+                marked = self._unfinished(f"{_short(item)}.part")
+                self._whole(item, marked, name).rename(path)
+        unfinished.rename(target)
+        return len(items)
+
+    def _checked(self, prefix: S3Uri, part: str) -> list[tuple[StoredObject, str]]:
+        """The objects below a prefix and their paths, once all names are known to be harmless."""
+        names, found = Names(), []
+        for item in self._storage.list(prefix):
+            name = item.uri.key.removeprefix(prefix.key)
+            if name.endswith("/") and not item.size:
+                continue  # what consoles call a folder
+            if name != "/".join(filter(None, name.split("/"))):
+                raise UnsafeError(
+                    f"{str(item.uri)!r} is refused: no file can be called so", code="hostile_key"
+                )
+            found.append((item, str(names.take(name))))
+            if len(found) > _OBJECTS_MAX:
+                raise UnsafeError(f"{prefix} has more than {_OBJECTS_MAX:,} objects", code="bomb")
+        if not found:
+            raise NotFoundError(
+                f"the experiment has no {part}: nothing at {prefix}",
+                hint="`logs` shows the log of a job on AWS" if part == "logs" else "",
+                code=_NOTHING,
+            )
+        return found
+
+    def _whole(self, item: StoredObject, path: Path, what: str) -> Path:
+        """Downloads an object, or the rest of it; the path is tied to the object's tag, so both are of the same one."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("ab") as file:
+            missing = item.size - file.tell()
+            if missing > shutil.disk_usage(path.parent).free:
+                raise EnvironmentProblemError(
+                    f"no room for {item.uri}: {missing:,} bytes are to come", code="disk_full"
+                )
+            if missing > 0:
+                with self._events.progress(f"downloading {what}", missing) as told:
+                    self._storage.download(item.uri, cast("BinaryIO", _Counting(file, told)), item.tag)
+            size = file.tell()
+        if size != item.size:
+            path.unlink()
+            raise IntegrityError(
+                f"{item.uri} should have {item.size:,} bytes, and {size:,} came", hint="run the same again"
+            )
+        return path
+
+    def _unfinished(self, name: str) -> Path:
+        return self._folder / _INCOMPLETE / name
+
+    def _tidy(self) -> None:
+        shutil.rmtree(self._folder / _INCOMPLETE, ignore_errors=True)
+
+
+class _Counting:
+    """A file that tells how many bytes are written to it."""
+
+    def __init__(self, file: BinaryIO, told: Callable[[int], None]) -> None:
+        self._file = file
+        self._told = told
+
+    def write(self, data: bytes) -> int:
+        self._told(len(data))
+        return self._file.write(data)
+
+    def tell(self) -> int:
+        return self._file.tell()
+
+    def seek(self, position: int) -> int:
+        return self._file.seek(position)
+
+    def truncate(self) -> int:
+        return self._file.truncate()
+
+
+def _short(item: StoredObject) -> str:
+    return sha256(f"{item.uri} {item.tag} {item.size}".encode()).hexdigest()[:16]
+
+
+def _cannot_write(path: Path, error: OSError) -> LauncherError:
+    return EnvironmentProblemError(
+        f"cannot write to {path}: {error.strerror or error}", hint="name another folder: --to DIR"
+    )

@@ -1,0 +1,253 @@
+"""Experiments whose launcher died: classified, adopted, marked, and never touched while somebody may be at work."""
+
+from __future__ import annotations
+
+import platform
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+
+import pytest
+
+from sagemaker_launcher.archive import Archive, State
+from sagemaker_launcher.errors import NotFoundError, UnavailableError
+from sagemaker_launcher.findings import Finding
+from sagemaker_launcher.history import History, status_of
+from sagemaker_launcher.history_cache import HistoryCache
+from sagemaker_launcher.manifest import SEAL_TAG, Author, Intent, Launch, Manifest
+from sagemaker_launcher.naming import S3Uri, job_name
+from sagemaker_launcher.recalled import Recall, RecalledJob
+from sagemaker_launcher.repair import Repair
+from sagemaker_launcher.result import JobResult, Transition
+from sagemaker_launcher.storage import FolderStorage, sha256
+from tests.commands import CommandLine
+from tests.project import Project
+from tests.stand_in import ARCHIVE, document, launch, local, nothing_written, rehearse, snapshot
+
+ROOT = S3Uri.parse(ARCHIVE)
+NOW = datetime(2026, 11, 21, 12, tzinfo=timezone.utc)
+ELSEWHERE = Author("me", "another-machine", 1)
+ENDED = JobResult(
+    "Failed", "Failed", "AlgorithmError", 7, 7, transitions=(Transition("Training", "2026-11-21"),)
+)
+
+
+def dead_process() -> int:
+    process = subprocess.Popen([sys.executable, "-c", ""])
+    process.wait()
+    return process.pid
+
+
+class Team:
+    """An archive, and an AWS that knows some jobs."""
+
+    def __init__(self, folder: Path) -> None:
+        (folder / "team").mkdir()
+        self.storage = FolderStorage(folder)
+        self.archive = Archive(self.storage, ROOT)
+        self.jobs: dict[str, RecalledJob] = {}
+
+    def experiment(
+        self,
+        state: State,
+        *,
+        target: str = "aws",
+        age: timedelta = timedelta(hours=2),
+        author: Author = ELSEWHERE,
+    ) -> S3Uri:
+        second = NOW - age
+        job, created = (
+            job_name("digits", second, f"{len(list(self.archive.names())):06d}"),
+            second.isoformat(),
+        )
+        intent = Intent(job, "digits", target, created, author, "0" * 64)
+        folder = self.archive.reserve(intent)
+        if state is State.INTERRUPTED:
+            return folder
+        manifest = Manifest(
+            job, "digits", target, created, author, (), {}, "1", "us-east-1", "image:1", "", {}
+        )
+        request = b'{"ResourceConfig": {"InstanceType": "ml.m5.large", "InstanceCount": 2}}'
+        sealed = self.archive.seal(folder, {"request.json": request}, manifest)
+        if state is State.STARTED:
+            self.archive.record_launch(folder, Launch("arn", created, sealed.manifest_sha256))
+        return folder
+
+    def knows(self, folder: S3Uri, result: JobResult, seal: str = "") -> None:
+        own = sha256(self.storage.read(folder / "manifest.json", 10**6))
+        self.jobs[folder.name] = RecalledJob(
+            f"arn:{folder.name}", "2026-11-21T10:00:00+00:00", {SEAL_TAG: seal or own}, result
+        )
+
+    def recall(self, name: str, region: str) -> RecalledJob:
+        assert region == "us-east-1"
+        if name not in self.jobs:
+            raise NotFoundError(f"there is no job {name}")
+        return self.jobs[name]
+
+    def repair(self, *, change: bool = True, recall: Recall | None = None) -> list[Finding]:
+        return list(Repair(self.storage, self.archive, recall or self.recall, lambda: NOW).run(change=change))
+
+    def statuses(self) -> Mapping[str, str]:
+        found = History(self.archive, HistoryCache("")).newest(99)
+        return {summary.job_name: status_of(summary) for summary in found}
+
+
+@pytest.fixture
+def team(tmp_path: Path) -> Team:
+    (tmp_path / "s3").mkdir()
+    return Team(tmp_path / "s3")
+
+
+def test_a_job_that_started_unseen_is_adopted_with_its_result(team: Team) -> None:
+    running, ended = team.experiment(State.NOT_CONFIRMED), team.experiment(State.NOT_CONFIRMED)
+    team.knows(running, JobResult("InProgress", "Training"))
+    team.knows(ended, ENDED)
+    assert [finding.verdict for finding in team.repair()] == ["ok", "ok"]
+    assert team.statuses() == {running.name: "started", ended.name: "Failed"}
+    folder = team.storage._root / "team" / ended.key
+    assert document(folder, "launch.json")["job_arn"] == f"arn:{ended.name}"
+    assert document(folder, "result.json") == {
+        **ENDED.to_json(),
+        "transitions": [ENDED.transitions[0].__dict__],
+    } | {"interruptions": []}
+    assert len(team.repair()) == 1  # the running one
+
+
+def test_a_job_that_ended_unobserved_gets_its_result(team: Team) -> None:
+    folder = team.experiment(State.STARTED)
+    team.knows(folder, ENDED)
+    [finding] = team.repair()
+    assert finding.message == "settled: the job is Failed on AWS"
+    assert team.statuses() == {folder.name: "Failed"}
+    assert team.repair() == []
+
+
+@pytest.mark.parametrize("state", [State.INTERRUPTED, State.NOT_CONFIRMED])
+def test_what_never_started_is_marked_once_nobody_can_be_at_work(team: Team, state: State) -> None:
+    young, old = team.experiment(state, age=timedelta(minutes=59)), team.experiment(state)
+    assert {finding.name: finding.verdict for finding in team.repair()} == {young.name: "ok", old.name: "ok"}
+    assert team.statuses() == {young.name: state.value, old.name: "not started"}
+    assert [finding.name for finding in team.repair()] == [young.name]
+
+
+def test_a_rehearsal_without_a_launcher_is_abandoned(team: Team) -> None:
+    here = Author("me", platform.node(), dead_process())
+    gone = team.experiment(State.STARTED, target="process", age=timedelta(minutes=1), author=here)
+    elsewhere = team.experiment(State.STARTED, target="docker")
+    ancient = team.experiment(State.STARTED, target="docker", age=timedelta(days=31))
+    team.repair()
+    assert team.statuses() == {gone.name: "abandoned", elsewhere.name: "started", ancient.name: "abandoned"}
+
+
+def test_a_launcher_that_runs_here_is_left_at_work(team: Team) -> None:
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
+        here = Author("me", platform.node(), process.pid)
+        team.experiment(State.STARTED, target="process", author=here, age=timedelta(hours=50))
+        before = snapshot(team.storage._root)
+        assert [finding.verdict for finding in team.repair()] == ["ok"]
+        assert snapshot(team.storage._root) == before
+        process.communicate(b"\n")
+
+
+def test_a_job_of_somebody_else_is_never_adopted(team: Team) -> None:
+    folder = team.experiment(State.NOT_CONFIRMED)
+    team.knows(folder, ENDED, seal="f" * 64)
+    [finding] = team.repair()
+    assert (finding.verdict, "another manifest" in finding.message) == ("failed", True)
+    assert team.statuses() == {folder.name: "not confirmed"}
+
+
+def test_a_started_job_that_aws_has_forgotten_is_abandoned_only_when_it_cannot_run_any_more(
+    team: Team,
+) -> None:
+    recent = team.experiment(State.STARTED, age=timedelta(days=29))
+    ancient = team.experiment(State.STARTED, age=timedelta(days=31))
+    assert {finding.name: finding.verdict for finding in team.repair()} == {
+        recent.name: "unknown",
+        ancient.name: "ok",
+    }
+    assert team.statuses() == {recent.name: "started", ancient.name: "abandoned"}
+
+
+def test_without_an_answer_of_aws_nothing_is_decided(team: Team) -> None:
+    def silent(name: str, region: str) -> RecalledJob:
+        raise UnavailableError(f"no network to ask for {name} in {region}")
+
+    team.experiment(State.NOT_CONFIRMED, age=timedelta(days=99))
+    before = snapshot(team.storage._root)
+    assert [finding.verdict for finding in team.repair(recall=silent)] == ["unknown"]
+    assert [finding.verdict for finding in Repair(team.storage, team.archive, None).run(change=True)] == [
+        "unknown"
+    ]
+    assert snapshot(team.storage._root) == before
+
+
+def test_a_result_without_a_headline_gets_one(project: Project) -> None:
+    rehearse(project)
+    before = snapshot(project.s3)
+    [headline] = (project.s3 / "team/experiments/_headlines").iterdir()
+    headline.unlink()
+    storage = FolderStorage(project.s3)
+    list(Repair(storage, Archive(storage, ROOT), None).run(change=True))
+    assert snapshot(project.s3) == before
+
+
+def test_a_dry_run_says_what_would_be_settled_and_changes_nothing(team: Team) -> None:
+    team.experiment(State.NOT_CONFIRMED)
+    team.experiment(State.INTERRUPTED)
+    with nothing_written(team.storage._root):
+        assert [finding.verdict for finding in team.repair(change=False)] == ["warning", "warning"]
+
+
+def test_a_late_start_outweighs_the_mark(team: Team) -> None:
+    folder = team.experiment(State.NOT_CONFIRMED)
+    team.repair()
+    assert team.statuses() == {folder.name: "not started"}
+    manifest = team.storage.read(folder / "manifest.json", 10**6)
+    team.archive.record_launch(folder, Launch("arn", "now", sha256(manifest)))
+    [told] = History(team.archive, HistoryCache("")).newest(1)
+    team.archive.record_result(folder, JobResult("Completed"), replace(told.headline, status="Completed"))
+    assert team.statuses() == {folder.name: "Completed"}
+
+
+def test_spoiled_entries_are_told_and_hide_no_others(team: Team) -> None:
+    folder = team.experiment(State.INTERRUPTED)
+    (team.storage._root / "team/experiments/_index/0000000001-nonsense.json").write_text("{")
+    findings = {finding.name: finding.verdict for finding in team.repair()}
+    assert findings == {"nonsense": "failed", folder.name: "ok"}
+
+
+def test_two_repairs_at_once_agree(team: Team) -> None:
+    folder = team.experiment(State.NOT_CONFIRMED)
+    first = Repair(team.storage, team.archive, team.recall, lambda: NOW).run(change=True)
+    second = Repair(team.storage, team.archive, team.recall, lambda: NOW).run(change=True)
+    assert next(first).verdict == "ok"
+    assert list(second) == []
+    assert team.statuses() == {folder.name: "not started"}
+
+
+def test_the_doctor_settles_what_a_killed_launcher_left(cli: CommandLine, project: Project) -> None:
+    project.program("import time\nprint('running', flush=True)\ntime.sleep(60)\n")
+    words = ("launch", project.config, "--on", "process", "--s3-root", project.s3)
+    process = cli.start(*words)
+    assert process.stderr is not None
+    next(line for line in process.stderr if "running" in line)
+    process.kill()
+    process.communicate()
+    place = ("--s3-root", project.s3, "--archive", ARCHIVE)
+    told = cli("doctor", "--repair", "--dry-run", *place)
+    assert (told.code, "would" in told.out or "doctor --repair settles it" in told.out) == (0, True)
+    done = cli("doctor", "--repair", *place, "--json")
+    assert done.code == 0, done.err
+    [check] = done.json["checks"]
+    assert (check["group"], check["verdict"]) == ("experiments", "ok")
+    [experiment] = cli("list", *place, "--json").json["experiments"]
+    assert (experiment["state"], experiment["status"]) == ("abandoned", "abandoned")
+    assert (local(project, experiment["experiment"]) / "abandoned.json").is_file()
+    assert "every experiment is told to its end" in cli("doctor", "--repair", *place).out
+    project.program("print('loss=1')\n")
+    assert launch(cli, project).code == 0
