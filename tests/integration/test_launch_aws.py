@@ -328,7 +328,8 @@ def test_a_rehearsal_reads_and_writes_real_s3(
 ) -> None:
     client = s3.client()
     for number in range(30):
-        client.put_object(Bucket="team", Key=f"data/train/part/{number}.csv", Body=b"1,2\n")
+        client.put_object(Bucket="team", Key=f"data/parts/{number}.csv", Body=b"1,2\n")
+    project.write(CHANNELS={"training": "s3://team/data/parts/"})  # of no other test
     project.program(
         "import os, pathlib\n"
         "base = pathlib.Path(os.environ['SAGEMAKER_BASE_DIR'])\n"
