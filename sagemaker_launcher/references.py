@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from itertools import islice
+from itertools import islice, takewhile
 from typing import Protocol
 
 from sagemaker_launcher.archive import INTENT, MANIFEST, Archive
 from sagemaker_launcher.errors import IntegrityError, LauncherError, NotFoundError, UsageError
-from sagemaker_launcher.manifest import manifest_from
+from sagemaker_launcher.manifest import Intent, manifest_from
 from sagemaker_launcher.naming import S3Uri, experiment_name_problem, launch_second
 from sagemaker_launcher.storage import Storage
 
@@ -125,21 +125,30 @@ def _look_for_reservation(folder: S3Uri, place: Place) -> None:
 
 def _special(text: str, place: Place) -> S3Uri:
     if text == LATEST:
-        for name in place.archive.names():
-            return place.archive.find(name)
-        raise _none("the archive has no experiment yet")
-    if text == MINE:
-        return _newest_of(place.user, place.archive)
-    raise UsageError(
-        f"{text}: no such reference", hint=f"{LATEST} is the newest experiment, {MINE} your newest"
-    )
+        found = _newest(place.archive, lambda _: True)
+        problem = "the archive has no experiment yet"
+    elif text == MINE:
+        found = _newest(place.archive, lambda intent: intent.author.user == place.user)
+        problem = f"none of the newest {_MINE_AMONG:,} experiments is one of {place.user!r}"
+    else:
+        raise UsageError(
+            f"{text}: no such reference", hint=f"{LATEST} is the newest experiment, {MINE} your newest"
+        )
+    if found is None:
+        raise _none(problem)
+    return found
 
 
-def _newest_of(user: str, archive: Archive) -> S3Uri:
-    for intent in archive.intents(_MINE_AMONG):
-        if intent.author.user == user:
-            return archive.folder(intent.experiment_name, intent.job_name)
-    raise _none(f"none of the newest {_MINE_AMONG:,} experiments is one of {user!r}")
+def _newest(archive: Archive, wanted: Callable[[Intent], bool]) -> S3Uri | None:
+    """The newest experiment of some kind; the index orders those of one second by name, and their own clock tells more."""
+    intents = archive.intents(_MINE_AMONG)
+    first = next(filter(wanted, intents), None)
+    if first is None:
+        return None
+    second = launch_second(first.job_name)
+    rivals = takewhile(lambda intent: launch_second(intent.job_name) == second, intents)
+    newest = max(first, *filter(wanted, rivals), first, key=lambda intent: intent.created_at)
+    return archive.folder(newest.experiment_name, newest.job_name)
 
 
 def _by_beginning(text: str, archive: Archive, missing: LauncherError) -> S3Uri:

@@ -131,6 +131,18 @@ def test_latest_is_the_newest_and_me_the_newest_of_mine(place: Here) -> None:
         locate("@me", Here(place.storage, "nobody"))
 
 
+def test_of_several_in_one_second_the_latest_is_the_one_that_was_made_last(place: Here) -> None:
+    made = {"000002": 500, "000003": 900, "000001": 700}  # names and milliseconds, in another order
+    names = {}
+    for token, milliseconds in made.items():
+        names[milliseconds] = job_name("digits", NOON, token)
+        created_at = f"2026-01-02T12:00:00.{milliseconds}+00:00"
+        author = Author("me", "laptop", 1)
+        place.archive.reserve(Intent(names[milliseconds], "digits", "aws", created_at, author, "0" * 64))
+    assert locate("@latest", place).name == names[900]
+    assert locate("@me", place).name == names[900]
+
+
 def test_a_spoiled_entry_hides_no_experiment_of_mine(place: Here, tmp_path: Path) -> None:
     name = reserve(place, "digits", 1)
     reserve(place, "digits", 2)
