@@ -12,7 +12,11 @@ from tests.servers.engine import Engine
 LOOK = """
 found = {str(path.relative_to(base / "input/data")): path.read_text()
          for path in sorted((base / "input/data").rglob("*")) if path.is_file() and "config" not in path.parts}
-epochs = [(base / f"input/data/piped_{epoch}").read_text() for epoch in (0, 1)]
+def epoch(number):
+    pipe = base / f"input/data/piped_{number}"
+    while not pipe.exists(): time.sleep(0.01)  # as every program for the service has to
+    return pipe.read_text()
+epochs = [epoch(0), epoch(1)]
 tell(found=found, epochs=epochs)
 """
 
