@@ -7,9 +7,13 @@ import os
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from types import TracebackType
 from typing import Any
+
+import psutil
 
 ROOT = Path(__file__).resolve().parent.parent
 SCRIPT = ROOT / "run_sagemaker_job.py"
@@ -31,6 +35,22 @@ class Finished:
     @property
     def has_traceback(self) -> bool:
         return "Traceback (most recent call last)" in self.err + self.out
+
+
+class Started(subprocess.Popen[str]):
+    """A command that runs; when the test that waits for it fails, it is killed with all that it started."""
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind:
+            # Popen would wait for its end, which may be an hour away.
+            with suppress(psutil.NoSuchProcess):
+                launcher = psutil.Process(self.pid)
+                for process in (launcher, *launcher.children(recursive=True)):
+                    with suppress(psutil.NoSuchProcess):
+                        process.kill()
+        super().__exit__(kind, error, trace)
 
 
 def clean_environment(home: Path, **extra: str) -> dict[str, str]:
@@ -61,9 +81,9 @@ class CommandLine:
         )
         return Finished(done.returncode, done.stdout, done.stderr)
 
-    def start(self, *words: str | Path, env: Mapping[str, str] | None = None) -> subprocess.Popen[str]:
+    def start(self, *words: str | Path, env: Mapping[str, str] | None = None) -> Started:
         """Starts a command and comes back at once; the caller waits for it or ends it."""
-        return subprocess.Popen(
+        return Started(
             self.command(*words),
             cwd=self.folder,
             env={**self.environment, **(env or {})},

@@ -313,7 +313,8 @@ def train(example: CommandLine, project: Project, *words: str, pauses: tuple[int
         example: The command line.
         project: Has the data.
         words: Further options.
-        pauses: After these epochs the program is held up until its interruption comes, however fast the machine is.
+        pauses: After these epochs the program is held up until its interruption comes, however fast the machine is;
+            one that came earlier, on a slow machine, is not waited for a second time.
     """
     settings = (
         ("--train", "SOLVER.EPOCHS", "8"),
@@ -328,6 +329,7 @@ def train(example: CommandLine, project: Project, *words: str, pauses: tuple[int
     epochs: dict[int, float] = {}
     resumed: list[int] = []
     start = 0.0
+    to_come = words.count("--interrupt-after")
     with example.start("launch", config, *place, *options, *words) as process:
         assert process.stdout
         assert process.stderr
@@ -336,11 +338,12 @@ def train(example: CommandLine, project: Project, *words: str, pauses: tuple[int
                 start = time.monotonic()
             if found := re.search(r" epoch=(\d+) ", line):
                 epochs.setdefault(int(found[1]), time.monotonic() - start)
-                if int(found[1]) in pauses:
+                if int(found[1]) in pauses and to_come:
                     signal_programs(process.pid, signal.SIGSTOP)
             if found := re.search(r"resuming from checkpoint of epoch (\d+)", line):
                 resumed.append(int(found[1]))
             if "stopping the job (the spot instance is reclaimed)" in line:
+                to_come -= 1
                 signal_programs(process.pid, signal.SIGCONT)
         result: dict[str, Any] = json.load(process.stdout)["result"]
     packed = local(project, result["artifacts"]["model"]).read_bytes()
