@@ -20,8 +20,8 @@ from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 from bench.pairs import ROOT
-from sagemaker_launcher.headline import Headline, key_of
-from sagemaker_launcher.manifest import Author, Intent, to_bytes
+from sagemaker_launcher.archive.headline import Headline, key_of
+from sagemaker_launcher.archive.manifest import Author, Intent, to_bytes
 from sagemaker_launcher.naming import job_name, newest_first
 from tests.commands import SCRIPT, clean_environment
 from tests.project import Project

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from sagemaker_launcher.history_cache import recent_names
+from sagemaker_launcher.archive.history_cache import recent_names
 
 SHELLS = ("bash", "zsh", "fish")
 _RECENT = 50

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sagemaker_launcher.manifest import Manifest
+from sagemaker_launcher.archive.manifest import Manifest
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sagemaker_launcher import config, secret_scan, service_model, strict_yaml
-from sagemaker_launcher.archive import (
+from sagemaker_launcher.archive.experiments import (
     PATCH,
     REQUEST,
     SAGEMAKER_CONFIG,
@@ -30,6 +30,7 @@ from sagemaker_launcher.archive import (
     headline_of,
     seals,
 )
+from sagemaker_launcher.archive.manifest import Intent, Launch, Manifest, to_bytes
 from sagemaker_launcher.clock import utc_now
 from sagemaker_launcher.coercion import Override
 from sagemaker_launcher.comeback import coming_back
@@ -39,7 +40,6 @@ from sagemaker_launcher.errors import CommandInterrupted, JobStillRunningError, 
 from sagemaker_launcher.events import Events
 from sagemaker_launcher.interrupts import Interrupted, end_on_next_signal, pause_point, shielded
 from sagemaker_launcher.job import Job
-from sagemaker_launcher.manifest import Intent, Launch, Manifest, to_bytes
 from sagemaker_launcher.naming import ImageUri, S3Uri, job_name
 from sagemaker_launcher.provenance import Checkout, CheckoutReader, author, source_state, versions
 from sagemaker_launcher.request import Request, create_training_job_request

@@ -15,8 +15,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from sagemaker_launcher import __version__
-from sagemaker_launcher.archive import PATCH_MAX
-from sagemaker_launcher.manifest import Author, GitState, SourceState
+from sagemaker_launcher.archive.experiments import PATCH_MAX
+from sagemaker_launcher.archive.manifest import Author, GitState, SourceState
 
 _USER_INFO = re.compile(r"(?<=://)[^/]*@")
 # A patch that `git apply` takes, whatever the user's settings are; without the content of binary files, which cannot be

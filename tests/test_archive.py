@@ -13,12 +13,12 @@ import pytest
 import yaml
 
 from sagemaker_launcher import config
-from sagemaker_launcher.archive import Archive, State, Summary, read_experiment, seals
+from sagemaker_launcher.archive.experiments import Archive, State, Summary, read_experiment, seals
+from sagemaker_launcher.archive.headline import Headline
+from sagemaker_launcher.archive.history import History
+from sagemaker_launcher.archive.history_cache import HistoryCache
+from sagemaker_launcher.archive.manifest import Author, Intent, Launch, to_bytes
 from sagemaker_launcher.errors import ConflictError, IntegrityError, LauncherError, NotFoundError
-from sagemaker_launcher.headline import Headline
-from sagemaker_launcher.history import History
-from sagemaker_launcher.history_cache import HistoryCache
-from sagemaker_launcher.manifest import Author, Intent, Launch, to_bytes
 from sagemaker_launcher.naming import S3Uri, job_name
 from sagemaker_launcher.result import JobResult
 from sagemaker_launcher.storage import FolderStorage, sha256

@@ -12,7 +12,8 @@ from pathlib import Path
 import click
 import pytest
 
-from sagemaker_launcher import archive, cli
+from sagemaker_launcher import cli
+from sagemaker_launcher.archive import experiments as archive
 from sagemaker_launcher.errors import ExitCode
 from tests import readme
 from tests.commands import ROOT, Finished

@@ -12,8 +12,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sagemaker_launcher.archive.manifest import (
+    Author,
+    FileSeal,
+    GitState,
+    Intent,
+    Launch,
+    Manifest,
+    SourceState,
+)
 from sagemaker_launcher.documents import read_document
-from sagemaker_launcher.manifest import Author, FileSeal, GitState, Intent, Launch, Manifest, SourceState
 from sagemaker_launcher.result import JobResult, Transition
 
 MANIFEST = Manifest(

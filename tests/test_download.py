@@ -15,7 +15,8 @@ from typing import BinaryIO
 
 import pytest
 
-from sagemaker_launcher.archive import read_experiment
+from sagemaker_launcher.archive.experiments import read_experiment
+from sagemaker_launcher.archive.fetching import Fetching
 from sagemaker_launcher.errors import (
     ConflictError,
     IntegrityError,
@@ -23,7 +24,6 @@ from sagemaker_launcher.errors import (
     UnavailableError,
     UnsafeError,
 )
-from sagemaker_launcher.fetching import Fetching
 from sagemaker_launcher.naming import S3Uri
 from sagemaker_launcher.storage import Check, FolderStorage, Storage, StoredObject, no_check
 from tests.commands import CommandLine

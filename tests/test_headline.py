@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sagemaker_launcher.headline import Headline, key_of, read_key
+from sagemaker_launcher.archive.headline import Headline, key_of, read_key
 
 STEM = "8204512345-digits-baseline-20261121-084739-a1b2c3"
 PLAIN = Headline(

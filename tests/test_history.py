@@ -17,12 +17,12 @@ from typing import Any
 
 import pytest
 
-from sagemaker_launcher.archive import Archive, Summary, headline_of, read_experiment, seals
+from sagemaker_launcher.archive.experiments import Archive, Summary, headline_of, read_experiment, seals
+from sagemaker_launcher.archive.headline import Headline
+from sagemaker_launcher.archive.history import Filter, History, Live, since, status_of
+from sagemaker_launcher.archive.history_cache import HistoryCache, Scan, recent_names
+from sagemaker_launcher.archive.manifest import Author, Intent, Launch, Manifest
 from sagemaker_launcher.errors import UsageError
-from sagemaker_launcher.headline import Headline
-from sagemaker_launcher.history import Filter, History, Live, since, status_of
-from sagemaker_launcher.history_cache import HistoryCache, Scan, recent_names
-from sagemaker_launcher.manifest import Author, Intent, Launch, Manifest
 from sagemaker_launcher.naming import S3Uri, job_name
 from sagemaker_launcher.result import JobResult
 from sagemaker_launcher.storage import FolderStorage, StoredObject
@@ -328,8 +328,8 @@ def test_many_at_once_keep_what_they_see(storage: Counted, jobs: list[str]) -> N
     with ThreadPoolExecutor(8) as pool:
         assert list(pool.map(look, range(24))) == [jobs[::2]] * 24
     script = (
-        "from sagemaker_launcher.history_cache import HistoryCache as H;"
-        "from sagemaker_launcher.headline import Headline as L;"
+        "from sagemaker_launcher.archive.history_cache import HistoryCache as H;"
+        "from sagemaker_launcher.archive.headline import Headline as L;"
         "import sys;"
         "[H('many').keep([(f'{n}-{sys.argv[1]}', L('e', 'c', 'u', 't'))]) for n in range(20)]"
     )

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from sagemaker_launcher.engine import ImageFacts
 from sagemaker_launcher.findings import Finding
-from sagemaker_launcher.image_checks import (
+from sagemaker_launcher.images.checks import (
     DOCKER_LIST,
     DOCKER_MANIFEST,
     OCI_INDEX,

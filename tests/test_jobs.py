@@ -10,12 +10,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sagemaker_launcher import jobs
-from sagemaker_launcher.advice import advice
 from sagemaker_launcher.clock import Stopwatch
 from sagemaker_launcher.comeback import coming_back, console_links
+from sagemaker_launcher.jobs import jobs
+from sagemaker_launcher.jobs.advice import advice
+from sagemaker_launcher.jobs.watching import Phases, Sight
 from sagemaker_launcher.result import FAILED, JobResult
-from sagemaker_launcher.watching import Phases, Sight
 from tests.events_heard import Heard
 
 

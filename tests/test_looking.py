@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sagemaker_launcher.curves import ASCII, BLOCKS, courses, drawn
+from sagemaker_launcher.archive.curves import ASCII, BLOCKS, courses, drawn
 from tests.commands import CommandLine, Finished
 from tests.project import Project
 from tests.stand_in import ARCHIVE, document, launch, local

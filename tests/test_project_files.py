@@ -79,17 +79,6 @@ def test_the_sdk_is_asked_for_in_the_same_words_everywhere() -> None:
     assert SDK_REQUIREMENT in listed("project", "dependencies")
 
 
-def test_every_package_of_the_source_is_packaged() -> None:
-    found = {
-        path.parent.relative_to(ROOT).as_posix().replace("/", ".") for path in package_files("__init__.py")
-    }
-    assert set(re.findall(r'"(sagemaker_launcher[\w.]*)"', section("tool.setuptools"))) == found
-
-
-def package_files(pattern: str) -> list[Path]:
-    return list((ROOT / "sagemaker_launcher").rglob(pattern))
-
-
 def test_the_changelog_begins_with_this_version() -> None:
     first = re.search(r"^## (\S+)", (ROOT / "CHANGELOG.md").read_text("utf-8"), re.MULTILINE)
     assert first

@@ -12,11 +12,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from sagemaker_launcher.archive import Archive
+from sagemaker_launcher.archive.experiments import Archive
+from sagemaker_launcher.archive.manifest import Author, Intent
+from sagemaker_launcher.archive.references import Reference, locate, resolve, resolve_job
 from sagemaker_launcher.errors import IntegrityError, LauncherError, NotFoundError, UsageError
-from sagemaker_launcher.manifest import Author, Intent
 from sagemaker_launcher.naming import S3Uri, job_name
-from sagemaker_launcher.references import Reference, locate, resolve, resolve_job
 from sagemaker_launcher.storage import FolderStorage
 from tests.commands import CommandLine
 from tests.project import Project

@@ -12,15 +12,15 @@ from pathlib import Path
 
 import pytest
 
-from sagemaker_launcher.archive import Archive, State
+from sagemaker_launcher.archive.experiments import Archive, State
+from sagemaker_launcher.archive.history import History, status_of
+from sagemaker_launcher.archive.history_cache import HistoryCache
+from sagemaker_launcher.archive.manifest import SEAL_TAG, Author, Intent, Launch, Manifest
+from sagemaker_launcher.archive.recalled import Recall, RecalledJob
+from sagemaker_launcher.archive.repair import Repair
 from sagemaker_launcher.errors import NotFoundError, UnavailableError
 from sagemaker_launcher.findings import Finding
-from sagemaker_launcher.history import History, status_of
-from sagemaker_launcher.history_cache import HistoryCache
-from sagemaker_launcher.manifest import SEAL_TAG, Author, Intent, Launch, Manifest
 from sagemaker_launcher.naming import S3Uri, job_name
-from sagemaker_launcher.recalled import Recall, RecalledJob
-from sagemaker_launcher.repair import Repair
 from sagemaker_launcher.result import JobResult, Transition
 from sagemaker_launcher.storage import FolderStorage, sha256
 from tests.commands import CommandLine

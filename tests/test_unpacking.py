@@ -14,8 +14,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from sagemaker_launcher.archive.unpacking import Limits, Names, unpack
 from sagemaker_launcher.errors import IntegrityError, LauncherError, UnsafeError
-from sagemaker_launcher.unpacking import Limits, Names, unpack
 from tests.stand_in import snapshot
 
 Member = tuple[tarfile.TarInfo, bytes]

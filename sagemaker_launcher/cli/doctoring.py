@@ -27,7 +27,7 @@ from sagemaker_launcher.errors import (
     UsageError,
 )
 from sagemaker_launcher.findings import Finding
-from sagemaker_launcher.image_checks import Start, check_image, login_command
+from sagemaker_launcher.images.checks import Start, check_image, login_command
 
 
 @click.command()
@@ -72,7 +72,7 @@ def doctor(
 
 def _repair(place: ArchivePlace, *, change: bool, as_json: bool) -> int:
     from sagemaker_launcher import report  # noqa: PLC0415 - see the package's docstring
-    from sagemaker_launcher.repair import Repair  # noqa: PLC0415
+    from sagemaker_launcher.archive.repair import Repair  # noqa: PLC0415
 
     found = tuple(Repair(place.storage, place.archive, place.recall).run(change=change))
     groups = {"experiments": found or (Finding("archive", "ok", "every experiment is told to its end"),)}
@@ -123,7 +123,7 @@ def _engine(engine: Engine) -> Finding:
 
 
 def _image(patient: _Patient, engine: Engine) -> tuple[Finding, ...]:
-    from sagemaker_launcher.image_inspection import read_files, read_manifest  # noqa: PLC0415
+    from sagemaker_launcher.images.inspection import read_files, read_manifest  # noqa: PLC0415
 
     facts = _facts(patient.image, engine)
     try:

@@ -42,8 +42,8 @@ def download(
     Run the same again after an interruption: what has come is not downloaded twice. Nothing is ever overwritten.
     """
     from sagemaker_launcher import report  # noqa: PLC0415 - see the package's docstring
-    from sagemaker_launcher.archive import read_experiment  # noqa: PLC0415
-    from sagemaker_launcher.fetching import Fetching  # noqa: PLC0415
+    from sagemaker_launcher.archive.experiments import read_experiment  # noqa: PLC0415
+    from sagemaker_launcher.archive.fetching import Fetching  # noqa: PLC0415
 
     place = ArchivePlace(s3_root, archive, config_path)
     found = read_experiment(place.storage, place.find(experiment))

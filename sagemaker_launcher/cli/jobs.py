@@ -23,12 +23,12 @@ from sagemaker_launcher.errors import (
     UsageError,
 )
 from sagemaker_launcher.interrupts import Interrupted, end_on_next_signal
-from sagemaker_launcher.job_report import JobView, jobs_document, print_job, print_jobs, print_stop
+from sagemaker_launcher.jobs.job_report import JobView, jobs_document, print_job, print_jobs, print_stop
 from sagemaker_launcher.report import ConsoleEvents, error_document, print_error, print_json
 from sagemaker_launcher.result import ENDED, FAILED
 
 if TYPE_CHECKING:
-    from sagemaker_launcher.watching import Sight
+    from sagemaker_launcher.jobs.watching import Sight
 
 _EXPLAINED = 3  # failed jobs among several that are shown in full
 _jobs_argument = click.argument("texts", metavar="JOB...", nargs=-1, required=True)
@@ -64,7 +64,7 @@ def _see(session: Session, subjects: Sequence[Subject]) -> dict[str, Sight]:
     """How the jobs on AWS stand now."""
     sights: dict[str, Sight] = {}
     for region, names in _by_region(subjects).items():
-        from sagemaker_launcher.watching import see  # noqa: PLC0415 - boto3 only where AWS is meant
+        from sagemaker_launcher.jobs.watching import see  # noqa: PLC0415 - boto3 only where AWS is meant
 
         sights |= see(session.aws(region).client("sagemaker"), names)
     return sights
@@ -134,8 +134,8 @@ class _Waiting:
         regions = _by_region(list(self._subjects.values()))
         if not regions:
             return None
-        from sagemaker_launcher.contact import Pace  # noqa: PLC0415 - boto3 only where AWS is meant
-        from sagemaker_launcher.watching import REQUEST_EVERY_S, Phases, Watch, wait_for_all  # noqa: PLC0415
+        from sagemaker_launcher.jobs.contact import Pace  # noqa: PLC0415 - boto3 only where AWS is meant
+        from sagemaker_launcher.jobs.watching import REQUEST_EVERY_S, Phases, Watch, wait_for_all  # noqa: PLC0415
 
         pace, events = Pace(REQUEST_EVERY_S), self._session.events
         phases = Phases(events) if len(self._subjects) == 1 else None
@@ -180,7 +180,7 @@ class _Waiting:
         """What the command answers, with the exit codes of other jobs."""
         if not self._subjects:
             return max(others)
-        from sagemaker_launcher.watching import worst  # noqa: PLC0415 - boto3 only where AWS is meant
+        from sagemaker_launcher.jobs.watching import worst  # noqa: PLC0415 - boto3 only where AWS is meant
 
         unseen = [ExitCode.JOB_RUNNING] * (len(self._subjects) - len(self._sights))
         return worst([*others, *unseen, *(sight.exit_code for sight in self._sights.values())])
@@ -199,7 +199,7 @@ class LogOptions:
         """The earliest time in milliseconds since 1970; 0: all. Raises UsageError when it is no time."""
         if self.since is None:
             return 0
-        from sagemaker_launcher.history import since  # noqa: PLC0415 - knows the archive, which no log needs
+        from sagemaker_launcher.archive.history import since  # noqa: PLC0415 - knows the archive, which no log needs
 
         return int(since(self.since, datetime.now(timezone.utc)).timestamp() * 1000)
 
@@ -242,8 +242,8 @@ def logs(
 
 
 def _log(session: Session, subject: Subject, wanted: LogOptions, *, as_json: bool) -> int:
-    from sagemaker_launcher import jobs  # noqa: PLC0415 - boto3 only where AWS is meant
-    from sagemaker_launcher.job_log import JobLog  # noqa: PLC0415
+    from sagemaker_launcher.jobs import jobs  # noqa: PLC0415 - boto3 only where AWS is meant
+    from sagemaker_launcher.jobs.job_log import JobLog  # noqa: PLC0415
 
     client = session.aws(subject.region).client("logs")
     log = JobLog(lambda: client, subject.name, hosts=wanted.hosts, since_ms=wanted.since_ms)
@@ -257,8 +257,8 @@ def _log(session: Session, subject: Subject, wanted: LogOptions, *, as_json: boo
 
 
 def _followed_log(session: Session, subject: Subject, wanted: LogOptions) -> int:
-    from sagemaker_launcher.job_log import JobLog  # noqa: PLC0415 - boto3 only where AWS is meant
-    from sagemaker_launcher.watching import follow  # noqa: PLC0415
+    from sagemaker_launcher.jobs.job_log import JobLog  # noqa: PLC0415 - boto3 only where AWS is meant
+    from sagemaker_launcher.jobs.watching import follow  # noqa: PLC0415
 
     contact = session.contact(subject.region, None)
     log = JobLog(contact.logs, subject.name, hosts=wanted.hosts, since_ms=wanted.since_ms)
@@ -274,7 +274,7 @@ def _followed_log(session: Session, subject: Subject, wanted: LogOptions) -> int
 
 
 def _archived_log(session: Session, subject: Subject, wanted: LogOptions, *, as_json: bool) -> int:
-    from sagemaker_launcher import archived_job  # noqa: PLC0415 - most jobs are on AWS
+    from sagemaker_launcher.archive import archived_job  # noqa: PLC0415 - most jobs are on AWS
 
     if wanted.since is not None:
         raise UsageError("--since: the log of a rehearsal has no times", hint="--tail shows its end")
@@ -349,7 +349,7 @@ class _Stopping:
         if subject.target != "aws":
             self.done.append(_rehearsal_stop(session.archived_view(subject), subject))
             return
-        from sagemaker_launcher import jobs  # noqa: PLC0415 - boto3 only where AWS is meant
+        from sagemaker_launcher.jobs import jobs  # noqa: PLC0415 - boto3 only where AWS is meant
 
         client = session.aws(subject.region).client("sagemaker")
         description = jobs.describe(client, subject.name)

@@ -13,7 +13,7 @@ import click
 
 from sagemaker_launcher import estimator
 from sagemaker_launcher import launch as story
-from sagemaker_launcher.archive import read_experiment
+from sagemaker_launcher.archive.experiments import read_experiment
 from sagemaker_launcher.cli import program_name, program_words
 from sagemaker_launcher.cli.looking import rerun_command
 from sagemaker_launcher.cli.overrides import override_options, overrides_of
@@ -297,7 +297,7 @@ def _aws_target(aws: Aws) -> Target:
 
 def _print_way_on(plan: story.Plan, result: JobResult) -> None:
     """Where AWS shows a job, and what to try after one that failed; its log has just been seen."""
-    from sagemaker_launcher import job_report  # noqa: PLC0415 - only for jobs on AWS
+    from sagemaker_launcher.jobs import job_report  # noqa: PLC0415 - only for jobs on AWS
 
     job_report.print_links(console_links(plan.job.name, plan.job.region))
     job_report.print_trouble(result)

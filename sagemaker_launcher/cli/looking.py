@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING
 
 import click
 
+from sagemaker_launcher.archive.references import MINE
 from sagemaker_launcher.cli import program_name
 from sagemaker_launcher.cli.overrides import override_options, overrides_of
 from sagemaker_launcher.cli.places import ArchivePlace, archive_options, json_option
 from sagemaker_launcher.errors import ExitCode, UsageError
-from sagemaker_launcher.references import MINE
 
 if TYPE_CHECKING:
-    from sagemaker_launcher.archive import Experiment, Summary
-    from sagemaker_launcher.history import Live
+    from sagemaker_launcher.archive.experiments import Experiment, Summary
+    from sagemaker_launcher.archive.history import Live
     from sagemaker_launcher.naming import S3Uri
 
 _RERUNS_SHOWN = 5
@@ -88,8 +88,8 @@ def list_(
     as_json: bool,
 ) -> None:
     """List archived experiments, newest first."""
-    from sagemaker_launcher import history  # noqa: PLC0415 - see the package's docstring
-    from sagemaker_launcher.history_cache import HistoryCache  # noqa: PLC0415
+    from sagemaker_launcher.archive import history  # noqa: PLC0415 - see the package's docstring
+    from sagemaker_launcher.archive.history_cache import HistoryCache  # noqa: PLC0415
 
     if as_csv and as_json:
         raise UsageError("--csv and --json: only one of both")
@@ -106,7 +106,8 @@ def list_(
     summaries = (
         found.best(metric, limit, wanted, ascending=ascending) if metric else found.newest(limit, wanted)
     )
-    from sagemaker_launcher import listing, report  # noqa: PLC0415
+    from sagemaker_launcher import report  # noqa: PLC0415
+    from sagemaker_launcher.archive import listing  # noqa: PLC0415
 
     if as_json:
         report.print_json(listing.list_document(summaries))
@@ -121,7 +122,7 @@ def _collect(place: ArchivePlace, summaries: Sequence[Summary]) -> None:
     """Archives the results of jobs that have ended on AWS and that nobody watched."""
     if not summaries:
         return
-    from sagemaker_launcher.repair import Repair  # noqa: PLC0415 - rarely needed
+    from sagemaker_launcher.archive.repair import Repair  # noqa: PLC0415 - rarely needed
     from sagemaker_launcher.report import ConsoleEvents  # noqa: PLC0415
 
     repair = Repair(place.storage, place.archive, place.recall)
@@ -155,15 +156,16 @@ def show(
 
     EXPERIMENT is an S3 URI, a job name, the beginning of one, @latest or @me.
     """
-    from sagemaker_launcher.archive import Archive, experiment_root, read_log  # noqa: PLC0415 - see the package's docstring
-    from sagemaker_launcher.curves import courses  # noqa: PLC0415
+    from sagemaker_launcher.archive.curves import courses  # noqa: PLC0415
+    from sagemaker_launcher.archive.experiments import Archive, experiment_root, read_log  # noqa: PLC0415 - see the package's docstring
 
     place = ArchivePlace(s3_root, archive, config_path)
     found = _read(place, experiment, unverified=unverified)
     root = experiment_root(found.folder, found.manifest.experiment_name)
     reruns = Archive(place.storage, root).reruns(found.folder.name, _RERUNS_SHOWN)
     course = courses(found.request, read_log(place.storage, found.folder))
-    from sagemaker_launcher import portrait, report  # noqa: PLC0415
+    from sagemaker_launcher import report  # noqa: PLC0415
+    from sagemaker_launcher.archive import portrait  # noqa: PLC0415
 
     shown = portrait.Portrait(found, rerun_command(str(found.folder), s3_root), reruns, course)
     if as_json:
@@ -192,12 +194,13 @@ def diff(
     as_json: bool,
 ) -> int:
     """Show what differs between two archived experiments, A and B."""
-    from sagemaker_launcher.comparison import experiment_differences  # noqa: PLC0415 - see the package's docstring
+    from sagemaker_launcher.archive.comparison import experiment_differences  # noqa: PLC0415 - see the package's docstring
 
     place = ArchivePlace(s3_root, archive, config_path)
     pair = [_read(place, name, unverified=unverified) for name in (before, after)]
     found = experiment_differences(*pair, everything=everything)
-    from sagemaker_launcher import portrait, report  # noqa: PLC0415
+    from sagemaker_launcher import report  # noqa: PLC0415
+    from sagemaker_launcher.archive import portrait  # noqa: PLC0415
 
     if as_json:
         folders = [str(one.folder) for one in pair]
@@ -223,7 +226,7 @@ def verify(
     as_json: bool,
 ) -> int:
     """Check that an archived EXPERIMENT is what was launched."""
-    from sagemaker_launcher.verification import Verification  # noqa: PLC0415 - see the package's docstring
+    from sagemaker_launcher.archive.verification import Verification  # noqa: PLC0415 - see the package's docstring
 
     place = ArchivePlace(s3_root, archive, config_path)
     folder = place.find(experiment)
@@ -243,7 +246,7 @@ def verify(
 
 def _read(place: ArchivePlace, name: str, *, unverified: bool) -> Experiment:
     """Reads the experiment that a user means; one that was tampered with only when that is wanted."""
-    from sagemaker_launcher.archive import read_experiment  # noqa: PLC0415
+    from sagemaker_launcher.archive.experiments import read_experiment  # noqa: PLC0415
     from sagemaker_launcher.report import ConsoleEvents  # noqa: PLC0415
 
     folder = place.find(name)
@@ -260,8 +263,8 @@ def live_jobs(place: ArchivePlace) -> Live | None:
     """Asks AWS how unfinished jobs stand; None where a folder stands in for S3."""
     if place.s3_root is not None:
         return None
+    from sagemaker_launcher.archive.live import LiveJobs  # noqa: PLC0415
     from sagemaker_launcher.aws import Aws  # noqa: PLC0415 - boto3 only where AWS is meant
-    from sagemaker_launcher.live import LiveJobs  # noqa: PLC0415
     from sagemaker_launcher.report import ConsoleEvents  # noqa: PLC0415
 
     return LiveJobs(lambda: Aws(place.region, place.profile).client("sagemaker"), ConsoleEvents())

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from sagemaker_launcher.archive import Archive
+from sagemaker_launcher.archive.experiments import Archive
+from sagemaker_launcher.archive.references import locate
 from sagemaker_launcher.errors import UsageError
 from sagemaker_launcher.naming import S3Uri
-from sagemaker_launcher.references import locate
 from sagemaker_launcher.storage import FolderStorage, Storage
 
 if TYPE_CHECKING:
-    from sagemaker_launcher.recalled import Recall
+    from sagemaker_launcher.archive.recalled import Recall
 
 DEFAULT_CONFIG = Path("configs/sagemaker_config.yaml")
 Command = Callable[..., Any]
@@ -91,7 +91,7 @@ class ArchivePlace:
         """Asks AWS what it remembers of a job; None where a folder stands in for S3."""
         if self.s3_root is not None:
             return None
-        from sagemaker_launcher.recall import AwsRecall  # noqa: PLC0415 - boto3 only where AWS is meant
+        from sagemaker_launcher.archive.recall import AwsRecall  # noqa: PLC0415 - boto3 only where AWS is meant
 
         return AwsRecall(self.region, self.profile)
 

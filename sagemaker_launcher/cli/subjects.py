@@ -9,19 +9,19 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from sagemaker_launcher.archive.references import Reference, resolve_job
 from sagemaker_launcher.cli.places import ArchivePlace, Command, archive_options, json_option
 from sagemaker_launcher.comeback import console_links
 from sagemaker_launcher.errors import CredentialsError, LauncherError, UsageError
-from sagemaker_launcher.job_report import JobView
+from sagemaker_launcher.jobs.job_report import JobView
 from sagemaker_launcher.naming import S3Uri
-from sagemaker_launcher.references import Reference, resolve_job
 from sagemaker_launcher.report import ConsoleEvents
 from sagemaker_launcher.result import ENDED, FAILED, JobResult
 
 if TYPE_CHECKING:
     from sagemaker_launcher.aws import Aws
-    from sagemaker_launcher.contact import Contact
-    from sagemaker_launcher.watching import Sight
+    from sagemaker_launcher.jobs.contact import Contact
+    from sagemaker_launcher.jobs.watching import Sight
 
 # CreateTrainingJob, TrainingJobName: botocore model sagemaker/2017-07-24
 _JOB_NAME = re.compile(r"[a-zA-Z0-9](-*[a-zA-Z0-9]){0,62}")
@@ -107,7 +107,7 @@ class Session:
     def contact(self, region: str, timeout_s: float | None) -> Contact:
         """AWS for as long as it takes. Without a terminal or a timeout, nobody is there to log in again."""
         from sagemaker_launcher.console import err  # noqa: PLC0415
-        from sagemaker_launcher.contact import Contact  # noqa: PLC0415
+        from sagemaker_launcher.jobs.contact import Contact  # noqa: PLC0415
 
         attended = timeout_s is not None or err().is_terminal
         return Contact(self.aws(region), self.events, timeout_s=timeout_s, waits_for_login=attended)
@@ -116,7 +116,7 @@ class Session:
         """Lets the archive know how a job ended; that it cannot is no reason to fail."""
         if subject.folder is None or sight.description is None:
             return
-        from sagemaker_launcher.collection import collect  # noqa: PLC0415
+        from sagemaker_launcher.archive.collection import collect  # noqa: PLC0415
 
         job_arn = sight.description["TrainingJobArn"]
         try:
@@ -130,7 +130,7 @@ class Session:
 
     def view(self, subject: Subject, sight: Sight, *, last_lines: bool = False) -> JobView:
         """A job on AWS as it is shown."""
-        from sagemaker_launcher import jobs  # noqa: PLC0415
+        from sagemaker_launcher.jobs import jobs  # noqa: PLC0415
 
         result, lines = sight.result, []
         if last_lines and result.status == FAILED:
@@ -149,7 +149,7 @@ class Session:
 
     def archived_view(self, subject: Subject) -> JobView:
         """A rehearsal as it is shown."""
-        from sagemaker_launcher import archived_job  # noqa: PLC0415
+        from sagemaker_launcher.archive import archived_job  # noqa: PLC0415
 
         folder = subject.archived_in
         result, lines = archived_job.result_of(self.place.storage, folder), []
@@ -174,7 +174,7 @@ def job_options(command: Command) -> Command:
 
 def _last_lines(aws: Aws, job_name: str, result: JobResult) -> list[tuple[str, str]]:
     """The end of a job's log; the log of a job that has just failed may not be there yet."""
-    from sagemaker_launcher.job_log import last_lines  # noqa: PLC0415 - boto3 only where AWS is meant
+    from sagemaker_launcher.jobs.job_log import last_lines  # noqa: PLC0415 - boto3 only where AWS is meant
 
     try:
         client = aws.client("logs")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
-from sagemaker_launcher.archive import Sealed
+from sagemaker_launcher.archive.experiments import Sealed
 from sagemaker_launcher.events import Events
 from sagemaker_launcher.job import Job
 from sagemaker_launcher.rehearsal.logs import KeepLog

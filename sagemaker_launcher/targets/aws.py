@@ -7,11 +7,11 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from sagemaker_launcher import estimator, jobs
-from sagemaker_launcher.archive import Sealed
+from sagemaker_launcher import estimator
+from sagemaker_launcher.archive.experiments import Sealed
+from sagemaker_launcher.archive.manifest import EXPERIMENT_TAG, SEAL_TAG
 from sagemaker_launcher.aws import Aws, aws_errors
 from sagemaker_launcher.clock import utc_now
-from sagemaker_launcher.contact import Contact
 from sagemaker_launcher.errors import (
     ConflictError,
     IntegrityError,
@@ -20,13 +20,14 @@ from sagemaker_launcher.errors import (
 )
 from sagemaker_launcher.events import Events
 from sagemaker_launcher.job import Job
-from sagemaker_launcher.job_log import JobLog
-from sagemaker_launcher.manifest import EXPERIMENT_TAG, SEAL_TAG
+from sagemaker_launcher.jobs import jobs
+from sagemaker_launcher.jobs.contact import Contact
+from sagemaker_launcher.jobs.job_log import JobLog
+from sagemaker_launcher.jobs.watching import follow
 from sagemaker_launcher.rehearsal.logs import KeepLog
 from sagemaker_launcher.request import Request
 from sagemaker_launcher.result import JobResult
 from sagemaker_launcher.targets import Started
-from sagemaker_launcher.watching import follow
 
 _START_ATTEMPTS = 5
 _NEW_PERMISSIONS_S = 300.0  # IAM conditions on a job's tags hold some minutes after its creation

@@ -14,13 +14,13 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
-from sagemaker_launcher.archive import Sealed
+from sagemaker_launcher.archive.experiments import Sealed
 from sagemaker_launcher.clock import utc_now
 from sagemaker_launcher.config import Source
 from sagemaker_launcher.engine import Engine, EngineError, ImageFacts, mount
 from sagemaker_launcher.errors import EnvironmentProblemError, LauncherError, NotFoundError
 from sagemaker_launcher.events import Events
-from sagemaker_launcher.image_checks import Start, login_command, notes_on_start
+from sagemaker_launcher.images.checks import Start, login_command, notes_on_start
 from sagemaker_launcher.job import Job
 from sagemaker_launcher.rehearsal.container import ContainerProgram
 from sagemaker_launcher.rehearsal.hosts import Host, hosts_of

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from sagemaker_launcher.archive import Sealed
+from sagemaker_launcher.archive.experiments import Sealed
 from sagemaker_launcher.clock import utc_now
 from sagemaker_launcher.config import Source
 from sagemaker_launcher.errors import EnvironmentProblemError, UnsafeError

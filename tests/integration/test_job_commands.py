@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from sagemaker_launcher import jobs
+from sagemaker_launcher.jobs import jobs
 from tests.commands import CommandLine
 from tests.integration.test_launch_aws import names, read, wait_for
 from tests.project import Project

@@ -9,7 +9,7 @@ from contextlib import suppress
 import pytest
 
 from sagemaker_launcher.errors import UnavailableError
-from sagemaker_launcher.job_log import JobLog, LogLine, last_lines
+from sagemaker_launcher.jobs.job_log import JobLog, LogLine, last_lines
 from tests.servers.aws import AwsServer
 from tests.servers.clients import Client, sealed_client
 from tests.servers.faults import RecordedRequest

@@ -10,10 +10,10 @@ from datetime import datetime, timedelta, timezone
 import pytest
 
 from sagemaker_launcher.aws import Aws
-from sagemaker_launcher.contact import Contact, Pace
 from sagemaker_launcher.errors import ExitCode, JobStillRunningError
+from sagemaker_launcher.jobs.contact import Contact, Pace
+from sagemaker_launcher.jobs.watching import NOT_FOUND, Sight, Watch, see, wait_for_all, worst
 from sagemaker_launcher.naming import job_name
-from sagemaker_launcher.watching import NOT_FOUND, Sight, Watch, see, wait_for_all, worst
 from tests.events_heard import Heard
 from tests.servers.aws import AwsServer
 from tests.servers.clients import Client

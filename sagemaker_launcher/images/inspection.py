@@ -15,7 +15,7 @@ from typing import IO
 
 from sagemaker_launcher.engine import Engine, EngineError, ImageFacts
 from sagemaker_launcher.errors import LauncherError, NotFoundError
-from sagemaker_launcher.image_checks import (
+from sagemaker_launcher.images.checks import (
     DOCKER_LIST,
     OCI_MANIFEST,
     Files,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 
-from sagemaker_launcher.archive import (
+from sagemaker_launcher.archive.experiments import (
     INTENT,
     MANIFEST,
     REQUEST,
@@ -15,11 +15,11 @@ from sagemaker_launcher.archive import (
     headline_of,
     read_experiment,
 )
+from sagemaker_launcher.archive.manifest import SEAL_TAG, intent_from
+from sagemaker_launcher.archive.recalled import Recall
 from sagemaker_launcher.errors import IntegrityError, LauncherError, NotFoundError
 from sagemaker_launcher.findings import Finding
-from sagemaker_launcher.manifest import SEAL_TAG, intent_from
 from sagemaker_launcher.naming import S3Uri
-from sagemaker_launcher.recalled import Recall
 from sagemaker_launcher.storage import Storage, sha256
 
 _DOCUMENT_MAX = 4 * 1024 * 1024  # bytes

@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Collection, Iterator
 from itertools import chain
 
-from sagemaker_launcher.archive import LOGS, read_experiment
+from sagemaker_launcher.archive.experiments import LOGS, read_experiment
 from sagemaker_launcher.naming import S3Uri
 from sagemaker_launcher.result import IN_PROGRESS, JobResult
 from sagemaker_launcher.storage import Storage

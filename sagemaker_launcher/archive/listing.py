@@ -9,9 +9,9 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from sagemaker_launcher.archive import Summary
+from sagemaker_launcher.archive.experiments import Summary
+from sagemaker_launcher.archive.history import status_of
 from sagemaker_launcher.console import out, safe, write
-from sagemaker_launcher.history import status_of
 
 _METRICS_SHOWN, _CHANGES_SHOWN = 3, 4
 _MINUTE, _HOUR = 60, 3600

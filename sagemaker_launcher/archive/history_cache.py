@@ -10,8 +10,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TypeVar
 
+from sagemaker_launcher.archive.headline import Headline
 from sagemaker_launcher.errors import LauncherError
-from sagemaker_launcher.headline import Headline
 from sagemaker_launcher.user_cache import cache_folder
 
 _FILE = "history.sqlite"

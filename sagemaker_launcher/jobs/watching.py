@@ -14,13 +14,13 @@ from datetime import datetime, timedelta
 from itertools import takewhile
 from typing import Any
 
-from sagemaker_launcher import jobs
 from sagemaker_launcher.aws import answered, aws_errors
 from sagemaker_launcher.clock import Stopwatch
-from sagemaker_launcher.contact import Contact, Pace
 from sagemaker_launcher.errors import AccessDeniedError, ExitCode, NotFoundError
 from sagemaker_launcher.events import Events
-from sagemaker_launcher.job_log import JobLog
+from sagemaker_launcher.jobs import jobs
+from sagemaker_launcher.jobs.contact import Contact, Pace
+from sagemaker_launcher.jobs.job_log import JobLog
 from sagemaker_launcher.naming import launch_second
 from sagemaker_launcher.result import ENDED, FAILED, JobResult
 

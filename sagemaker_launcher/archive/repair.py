@@ -12,7 +12,7 @@ import platform
 from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta, timezone
 
-from sagemaker_launcher.archive import (
+from sagemaker_launcher.archive.experiments import (
     MANIFEST,
     REQUEST,
     Archive,
@@ -22,11 +22,8 @@ from sagemaker_launcher.archive import (
     names_in,
     result_in,
 )
-from sagemaker_launcher.clock import utc_now
-from sagemaker_launcher.errors import ConflictError, IntegrityError, LauncherError, NotFoundError
-from sagemaker_launcher.findings import Finding
-from sagemaker_launcher.headline import ABANDONED, NOT_STARTED, Headline
-from sagemaker_launcher.manifest import (
+from sagemaker_launcher.archive.headline import ABANDONED, NOT_STARTED, Headline
+from sagemaker_launcher.archive.manifest import (
     SEAL_TAG,
     Intent,
     Launch,
@@ -35,8 +32,11 @@ from sagemaker_launcher.manifest import (
     manifest_from,
     mapping_from,
 )
+from sagemaker_launcher.archive.recalled import Recall, RecalledJob
+from sagemaker_launcher.clock import utc_now
+from sagemaker_launcher.errors import ConflictError, IntegrityError, LauncherError, NotFoundError
+from sagemaker_launcher.findings import Finding
 from sagemaker_launcher.naming import S3Uri
-from sagemaker_launcher.recalled import Recall, RecalledJob
 from sagemaker_launcher.result import ENDED, JobResult
 from sagemaker_launcher.storage import Storage, sha256
 

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from sagemaker_launcher import jobs
+from sagemaker_launcher.archive.recalled import RecalledJob
 from sagemaker_launcher.aws import Aws, aws_errors
 from sagemaker_launcher.clock import utc
-from sagemaker_launcher.recalled import RecalledJob
+from sagemaker_launcher.jobs import jobs
 
 
 class AwsRecall:

@@ -9,13 +9,13 @@ from datetime import datetime
 from typing import Any
 
 from sagemaker_launcher import strict_yaml
-from sagemaker_launcher.archive import PATCH, SAGEMAKER_CONFIG, TRAINING_CONFIG, Experiment
+from sagemaker_launcher.archive.curves import ASCII, BLOCKS, drawn
+from sagemaker_launcher.archive.experiments import PATCH, SAGEMAKER_CONFIG, TRAINING_CONFIG, Experiment
+from sagemaker_launcher.archive.manifest import Manifest
 from sagemaker_launcher.console import out
-from sagemaker_launcher.curves import ASCII, BLOCKS, drawn
 from sagemaker_launcher.defaults import CHANNEL, get_cfg_defaults
 from sagemaker_launcher.differences import Difference, config_differences
 from sagemaker_launcher.errors import ConfigError
-from sagemaker_launcher.manifest import Manifest
 from sagemaker_launcher.report import print_rows, result_rows
 from sagemaker_launcher.result import JobResult
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from sagemaker_launcher import strict_yaml
-from sagemaker_launcher.archive import PATCH, SAGEMAKER_CONFIG, TRAINING_CONFIG, Experiment
+from sagemaker_launcher.archive.experiments import PATCH, SAGEMAKER_CONFIG, TRAINING_CONFIG, Experiment
 from sagemaker_launcher.differences import Difference, config_differences
 from sagemaker_launcher.errors import ConfigError
 from sagemaker_launcher.job import CONFIG_SHA256_VARIABLE

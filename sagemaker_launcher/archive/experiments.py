@@ -16,12 +16,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, TypeVar
 
-from sagemaker_launcher.clock import utc
-from sagemaker_launcher.documents import read_document
-from sagemaker_launcher.errors import ConflictError, IntegrityError, NotFoundError
-from sagemaker_launcher.headline import ABANDONED, NOT_STARTED, Headline, key_of, read_key
-from sagemaker_launcher.interrupts import pause_point
-from sagemaker_launcher.manifest import (
+from sagemaker_launcher.archive.headline import ABANDONED, NOT_STARTED, Headline, key_of, read_key
+from sagemaker_launcher.archive.manifest import (
     FileSeal,
     Intent,
     Launch,
@@ -32,6 +28,10 @@ from sagemaker_launcher.manifest import (
     mapping_from,
     to_bytes,
 )
+from sagemaker_launcher.clock import utc
+from sagemaker_launcher.documents import read_document
+from sagemaker_launcher.errors import ConflictError, IntegrityError, NotFoundError
+from sagemaker_launcher.interrupts import pause_point
 from sagemaker_launcher.naming import (
     S3Uri,
     experiment_name_problem,

@@ -9,7 +9,8 @@ from hashlib import sha256
 from pathlib import Path
 from typing import BinaryIO, cast
 
-from sagemaker_launcher.archive import LOGS, Experiment
+from sagemaker_launcher.archive.experiments import LOGS, Experiment
+from sagemaker_launcher.archive.unpacking import Names, unpack
 from sagemaker_launcher.errors import (
     ConflictError,
     EnvironmentProblemError,
@@ -21,7 +22,6 @@ from sagemaker_launcher.errors import (
 from sagemaker_launcher.events import Events
 from sagemaker_launcher.naming import S3Uri
 from sagemaker_launcher.storage import Storage, StoredObject
-from sagemaker_launcher.unpacking import Names, unpack
 
 PARTS = ("model", "output", "logs", "configs")
 _OWNER = ".experiment"  # names the experiment that a folder belongs to

@@ -15,10 +15,10 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta, timezone
 from itertools import islice
 
-from sagemaker_launcher.archive import MARKS, Archive, Entry, State, Summary
+from sagemaker_launcher.archive.experiments import MARKS, Archive, Entry, State, Summary
+from sagemaker_launcher.archive.headline import Headline
+from sagemaker_launcher.archive.history_cache import HistoryCache, Known, Scan
 from sagemaker_launcher.errors import IntegrityError, UsageError
-from sagemaker_launcher.headline import Headline
-from sagemaker_launcher.history_cache import HistoryCache, Known, Scan
 from sagemaker_launcher.naming import newest_first
 from sagemaker_launcher.result import ENDED, JobResult
 

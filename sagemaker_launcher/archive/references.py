@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from itertools import islice, takewhile
 from typing import Protocol
 
-from sagemaker_launcher.archive import INTENT, MANIFEST, Archive
+from sagemaker_launcher.archive.experiments import INTENT, MANIFEST, Archive
+from sagemaker_launcher.archive.manifest import Intent, manifest_from
 from sagemaker_launcher.errors import IntegrityError, LauncherError, NotFoundError, UsageError
-from sagemaker_launcher.manifest import Intent, manifest_from
 from sagemaker_launcher.naming import S3Uri, experiment_name_problem, launch_second
 from sagemaker_launcher.storage import Storage
 

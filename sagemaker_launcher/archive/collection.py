@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sagemaker_launcher.archive import Archive, headline_of, read_experiment
+from sagemaker_launcher.archive.experiments import Archive, headline_of, read_experiment
 from sagemaker_launcher.errors import ConflictError
 from sagemaker_launcher.naming import S3Uri
 from sagemaker_launcher.result import ENDED, JobResult

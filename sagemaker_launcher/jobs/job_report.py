@@ -6,8 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from sagemaker_launcher.advice import advice
 from sagemaker_launcher.console import err, out
+from sagemaker_launcher.jobs.advice import advice
 from sagemaker_launcher.report import ConsoleEvents, metrics_text, print_rows, result_rows
 from sagemaker_launcher.result import JobResult
 

@@ -1,0 +1,1 @@
+"""Experiments in the archive: written once, found, understood, compared, fetched and repaired."""

@@ -1,0 +1,1 @@
+"""Images, looked into without running anything of them."""

@@ -1,0 +1,1 @@
+"""Jobs on AWS: asked for, watched, read and shown."""
