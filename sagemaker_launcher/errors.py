@@ -41,6 +41,7 @@ class LauncherError(Exception):
 
     exit_code: int = ExitCode.BUG
     code = "error"
+    problems: tuple[Problem, ...] = ()
 
     def __init__(self, message: str, *, hint: str = "", code: str = "") -> None:
         super().__init__(message)
@@ -170,6 +171,22 @@ class EnvironmentProblemError(LauncherError):
 
     exit_code = ExitCode.ENVIRONMENT
     code = "environment"
+
+
+class ChecksFailedError(LauncherError):
+    """What AWS was asked before a launch says that the job cannot run; all of it at once.
+
+    Args:
+        problems: What is wrong: the name of each check, and what it found.
+        exit_code: Of the first class of failures; see `preflight.report`.
+        hint: What to do now.
+        code: Of the first problem.
+    """
+
+    def __init__(self, problems: Iterable[Problem], *, exit_code: ExitCode, hint: str, code: str) -> None:
+        self.problems = tuple(problems)
+        self.exit_code = exit_code
+        super().__init__("\n".join(str(problem) for problem in self.problems), hint=hint, code=code)
 
 
 class CommandInterrupted(LauncherError):  # noqa: N818 - being interrupted is no error of anybody's

@@ -142,14 +142,15 @@ def print_findings(subject: str, groups: Mapping[str, Iterable[Finding]]) -> Non
 
 def error_document(error: LauncherError) -> dict[str, Any]:
     """What any command answers under `--json` when it fails."""
-    return {
-        "error": {
-            "code": error.code,
-            "exit": int(error.exit_code),
-            "message": error.message,
-            "hint": error.hint,
-        }
+    document: dict[str, Any] = {
+        "code": error.code,
+        "exit": int(error.exit_code),
+        "message": error.message,
+        "hint": error.hint,
     }
+    if error.problems:
+        document["problems"] = [asdict(problem) for problem in error.problems]
+    return {"error": document}
 
 
 def print_error(error: LauncherError) -> None:

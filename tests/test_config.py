@@ -19,6 +19,7 @@ from sagemaker_launcher.coercion import Override
 from sagemaker_launcher.config import ArchivedFile, Configs
 from sagemaker_launcher.errors import ConfigError, Problem
 from tests.commands import ROOT, CommandLine, Finished
+from tests.fault_rows import provokes
 from tests.generated_configs import Settings
 from tests.generated_configs import settings as generated_settings
 from tests.project import Project
@@ -68,6 +69,7 @@ class TestCheck:
         cli("check", "--offline", project.config)
         assert {path: path.stat().st_mtime_ns for path in project.folder.parent.rglob("*")} == before
 
+    @provokes(4, 5, 17, 19, 22, 23, 25)
     def test_reports_both_files_and_the_options_in_one_run(self, cli: CommandLine, project: Project) -> None:
         project.config.write_text(
             "VERSION: 1\n"
@@ -117,7 +119,10 @@ class TestCheck:
         error = done.json["error"]
         assert (error["code"], error["exit"]) == ("config_invalid", 3)
         assert "EXPERIMENT_NAME: an experiment needs a name" in error["message"]
+        (problem,) = error["problems"]
+        assert (problem["key"], problem["where"]) == ("EXPERIMENT_NAME", f"{project.config}:2:18")
 
+    @provokes(17)
     @pytest.mark.parametrize(
         "words",
         [
@@ -137,6 +142,7 @@ class TestCheck:
         assert (done.code, done.out) == (2, "")
         assert not done.has_traceback
 
+    @provokes(17)
     @pytest.mark.parametrize("key", ["A:1:2", "", "..", "\udcff", "ESTIMATOR.HYPERPARAMETERS.items"])
     def test_survives_options_that_make_no_sense(self, cli: CommandLine, project: Project, key: str) -> None:
         [error] = _errors(cli("check", "--offline", project.config, "--set", key, "3"))
@@ -144,6 +150,7 @@ class TestCheck:
 
 
 class TestFile:
+    @provokes(1)
     def test_that_does_not_exist_is_told_with_the_ones_that_do(self, cli: CommandLine) -> None:
         [error] = _errors(cli("check", "--offline", "sagemaker_conf.yaml"))
         assert error == "sagemaker_conf.yaml: no such file (did you mean sagemaker_config.yaml?)"
@@ -152,6 +159,7 @@ class TestFile:
         [error] = _errors(cli("check", "--offline", "nowhere/config.yaml"))
         assert error == "nowhere/config.yaml: no such file"
 
+    @provokes(1)
     def test_that_is_a_directory_is_told(self, cli: CommandLine) -> None:
         [error] = _errors(cli("check", "--offline", "code"))
         assert error == "code: is a directory, not a file"
@@ -162,6 +170,7 @@ class TestFile:
         [error] = _errors(cli("check", "--offline", project.config))
         assert error == f"{project.config}: cannot be read: Permission denied"
 
+    @provokes(13)
     def test_of_python_is_refused_and_not_executed(self, cli: CommandLine, project: Project) -> None:
         sentinel = project.folder / "executed"
         program = project.folder / "config.py"
@@ -173,6 +182,7 @@ class TestFile:
         assert "config.py: not a .yaml or .yml file" in error
         assert not sentinel.exists()
 
+    @provokes(12)
     def test_of_python_with_the_suffix_of_yaml_is_not_executed_either(
         self, cli: CommandLine, project: Project
     ) -> None:
@@ -195,6 +205,7 @@ class TestFile:
             "sagemaker_config.yaml:2:18: EXPERIMENT_NAME: an experiment needs a name",
         ]
 
+    @provokes(2)
     def test_for_training_is_looked_at_even_when_the_first_one_cannot_be_read(self, project: Project) -> None:
         project.config.write_text("a: [\n")
         project.write_training("SOLVER:\n\tBASE_LR: 1\n")
@@ -218,6 +229,7 @@ class TestFile:
 class TestValues:
     """As they come out when they go through files, merging and the request."""
 
+    @provokes(7)
     def test_of_yaml_1_1_come_out_as_they_were_written(self, project: Project) -> None:
         text = project.config.read_text()
         project.config.write_text(
@@ -245,6 +257,7 @@ class TestValues:
             "tuple": "(1, 2)",
         }
 
+    @provokes(4, 5, 6, 16)
     @pytest.mark.parametrize(
         ("text", "line"),
         [
@@ -265,12 +278,14 @@ class TestValues:
         project.write_training(f"SOLVER:\n  {text}\n")
         assert _lines(project) == [f"training_config.yaml:{line}"]
 
+    @provokes(6)
     def test_of_an_empty_section_are_told(self, project: Project) -> None:
         project.write_training("SOLVER:\n")
         assert _lines(project) == [
             "training_config.yaml:1:8: SOLVER: wrong type; expected a mapping, got nothing"
         ]
 
+    @provokes(5)
     def test_whole_numbers_do_for_numbers(self, project: Project) -> None:
         project.write_training("SOLVER:\n  BASE_LR: 1\n")
         assert b"BASE_LR: 1.0\n" in _load(project).training_yaml
@@ -340,6 +355,7 @@ class TestOverrides:
         training = yaml.safe_load(configs.training_yaml)
         assert training["SOLVER"] == {"BASE_LR": 0.5, "EPOCHS": 2, "NESTEROV": True, "STEPS": [1, 2]}
 
+    @provokes(17)
     def test_that_are_wrong_are_told_by_option(self, project: Project) -> None:
         assert _lines(
             project,
@@ -362,6 +378,7 @@ class TestOverrides:
 
 
 class TestRenamedKey:
+    @provokes(18)
     def test_warns_and_is_archived_under_its_new_name(self, cli: CommandLine, project: Project) -> None:
         text = project.config.read_text()
         project.config.write_text(text.replace("INSTANCE_TYPE", "TRAIN_INSTANCE_TYPE"))
@@ -377,6 +394,7 @@ class TestRenamedKey:
         assert b"  INSTANCE_TYPE: ml.m5.large\n" in archived
         assert b"TRAIN_INSTANCE_TYPE" not in archived
 
+    @provokes(18)
     def test_beside_its_new_name_is_a_problem(self, project: Project) -> None:
         text = project.config.read_text()
         project.config.write_text(
@@ -390,6 +408,7 @@ class TestRenamedKey:
 class TestJob:
     """Rules and the service's model, as they look from the config."""
 
+    @provokes(20)
     @pytest.mark.parametrize(
         ("sections", "key", "message"),
         [
@@ -533,6 +552,7 @@ class TestJob:
         )
         assert len(_load(project).job("tiny-1").environment) == 100
 
+    @provokes(22)
     def test_of_a_new_instance_type_can_be_forced(self, cli: CommandLine, project: Project) -> None:
         project.write(ESTIMATOR={"INSTANCE_TYPE": "ml.m9.large"})
         [error] = _errors(cli("check", "--offline", project.config))
@@ -549,6 +569,7 @@ class TestJob:
 
 
 class TestChannelKey:
+    @provokes(19)
     def test_of_the_training_config_names_a_channel_that_exists(self, project: Project) -> None:
         project.write_training("DATA:\n  TRAIN_CHANNEL: train\n")
         [line] = _lines(project)
