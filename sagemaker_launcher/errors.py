@@ -173,22 +173,6 @@ class EnvironmentProblemError(LauncherError):
     code = "environment"
 
 
-class ChecksFailedError(LauncherError):
-    """What AWS was asked before a launch says that the job cannot run; all of it at once.
-
-    Args:
-        problems: What is wrong: the name of each check, and what it found.
-        exit_code: Of the first class of failures; see `preflight.report`.
-        hint: What to do now.
-        code: Of the first problem.
-    """
-
-    def __init__(self, problems: Iterable[Problem], *, exit_code: ExitCode, hint: str, code: str) -> None:
-        self.problems = tuple(problems)
-        self.exit_code = exit_code
-        super().__init__("\n".join(str(problem) for problem in self.problems), hint=hint, code=code)
-
-
 class CommandInterrupted(LauncherError):  # noqa: N818 - being interrupted is no error of anybody's
     """A signal ended the command, and the message says what that leaves behind.
 
