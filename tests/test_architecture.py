@@ -106,7 +106,9 @@ def test_a_library_is_imported_only_where_it_belongs(library: str) -> None:
 
 def test_the_layers_name_every_module_once() -> None:
     named = [module for layer in layers() for module in layer]
-    assert sorted(named) == sorted(name for name in modules(PACKAGE) if name not in {"", "archive", "images", "jobs", "rehearsal"})
+    assert sorted(named) == sorted(
+        name for name in modules(PACKAGE) if name not in {"", "archive", "images", "jobs", "rehearsal"}
+    )
 
 
 def test_each_module_imports_only_from_lower_layers() -> None:
