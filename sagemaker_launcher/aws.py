@@ -3,41 +3,79 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta, timezone
+from email.utils import parsedate_to_datetime
 from functools import cached_property
-from pathlib import Path
+from threading import Lock, RLock
 from typing import Any
 
 import boto3
+from boto3.exceptions import S3UploadFailedError
 from botocore import exceptions
 from botocore.config import Config
+from botocore.credentials import ProcessProvider
+from botocore.parsers import ResponseParserError
 from botocore.session import get_session
 from botocore.utils import parse_timestamp
 
-from sagemaker_launcher import __version__
+from sagemaker_launcher import __version__, credentials
+from sagemaker_launcher.credential_program import CredentialProgram
 from sagemaker_launcher.errors import (
     AccessDeniedError,
     CapacityError,
     ConfigError,
     ConflictError,
     CredentialsError,
+    IntegrityError,
     LauncherError,
     NotFoundError,
     Problem,
     UnavailableError,
 )
+from sagemaker_launcher.known_accounts import keep_account, recalled_account
+from sagemaker_launcher.patience import Patience
 
 _SERVER_ERROR = 500
+_PROXY_LOGIN = 407
 _LOG_IN = "log in, for example with `aws sso login` or `aws configure`, and check AWS.PROFILE in the config"
 _NETWORK = (
     "check the network, the proxy (HTTPS_PROXY) and the certificates (AWS_CA_BUNDLE), then run the same again"
 )
 _BUSY = "AWS is busy; run the same again in a while"
 _DENIED = "ask the account's administrator for this permission"
-_CLOCK = "the clock of this machine is wrong: AWS refuses requests that are more than some minutes off"
+_GLACIER = (
+    "it lies in an archive of S3: bring it back with `aws s3api restore-object`, which takes minutes to hours, and run"
+    " the same again"
+)
+_KEY_REFUSED = "the bucket's objects are encrypted with that key: enable it, or ask for kms:GenerateDataKey and kms:Decrypt"
+_DAMAGED = "what arrived is not what was sent: something on the way changes data; try another network"
+_CLOCK = "set the clock of this machine: AWS refuses requests that are more than some minutes off"
+_CLOCK_TOLERANCE = timedelta(minutes=5)
+# What AWS says to a signature that is too old or too new, and also to a wrong one.
+_REFUSED_SIGNATURES = {
+    "InvalidSignatureException",
+    "RequestExpired",
+    "RequestTimeTooSkewed",
+    "SignatureDoesNotMatch",
+}
+_KEY_LENGTH = 16  # https://docs.aws.amazon.com/IAM/latest/APIReference/API_AccessKey.html
+# What botocore calls the places that credentials come from, where that is no word for people.
+_SOURCES = {
+    "env": "from the environment",
+    "shared-credentials-file": "from the file of credentials",
+    "config-file": "from AWS's config file",
+    "custom-process": "from the profile's program",
+    "sso": "from a login of SSO",
+    "iam-role": "of this machine's role",
+    "container-role": "of this container's role",
+}
+# For what a launch can do without: nobody waits long for it.
+_QUICK = {"retries": {"total_max_attempts": 1}, "connect_timeout": 2, "read_timeout": 3}
+# https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html
+DAMAGED_CODES = frozenset(("BadDigest", "XAmzContentChecksumMismatch", "XAmzContentSHA256Mismatch"))
 _Meaning = tuple[type[LauncherError], str, str]
 
 
@@ -70,8 +108,17 @@ _ERRORS: dict[str, _Meaning] = {
     **_codes(
         (NotFoundError, "", "not_found"),
         "404",
+        "NoSuchEntity",
         "NoSuchKey",
+        "NoSuchResourceException",
+        "NoSuchUpload",
         "NotFound",
+        "NotFoundException",
+        "ImageNotFoundException",
+        "InvalidGroup.NotFound",
+        "InvalidGroupId.Malformed",
+        "InvalidSubnetID.NotFound",
+        "RepositoryNotFoundException",
         "ResourceNotFound",
         "ResourceNotFoundException",
     ),
@@ -80,11 +127,14 @@ _ERRORS: dict[str, _Meaning] = {
         "ResourceLimitExceeded",
     ),
     **_codes((ConflictError, "", "name_taken"), "ResourceInUse"),
+    **_codes((UnavailableError, _GLACIER, "object_in_glacier"), "InvalidObjectState"),
+    **_codes((IntegrityError, _DAMAGED, "damaged_upload"), *DAMAGED_CODES),
     **_codes(
         (UnavailableError, _BUSY, "aws_busy"),
         "InternalError",
         "InternalFailure",
         "RequestLimitExceeded",
+        "RequestTimeout",
         "ServiceUnavailable",
         "SlowDown",
         "Throttling",
@@ -103,12 +153,28 @@ _CLIENT_CONFIG = {
 }
 
 
+# A check that gets no answer is better told soon than waited for.
+_CHECK_CONFIG = {
+    **_CLIENT_CONFIG,
+    "retries": {"mode": "standard", "total_max_attempts": 3},
+    "connect_timeout": 3,
+    "read_timeout": 5,
+}
+
+
 @dataclass(frozen=True)
 class Identity:
-    """Who AWS says we are."""
+    """Who AWS says we are.
+
+    Attributes:
+        account: The account's number.
+        arn: Of the user, or of the role's session.
+        clock_lead: How far the clock of this machine is ahead of AWS's; negative when it is behind.
+    """
 
     account: str
     arn: str
+    clock_lead: timedelta = timedelta(0)
 
 
 class Aws:
@@ -117,57 +183,165 @@ class Aws:
     Args:
         region: The region; empty: what the environment or the profile says.
         profile: The profile; empty: the usual credential chain.
+        account: The account that everything has to belong to; empty: that of the credentials.
     """
 
-    def __init__(self, region: str = "", profile: str = "") -> None:
+    def __init__(self, region: str = "", profile: str = "", account: str = "") -> None:
         self._region = region
         self._profile = profile
+        self._account = account
+        self._identity: Identity | None = None
+        self._asking = Lock()
+        self._patience = Patience()
+        self._making = RLock()  # boto3 sessions make one client at a time
 
     @cached_property
     def session(self) -> Any:  # noqa: ANN401 - boto3 is untyped
         """The boto3 session. Raises CredentialsError when there is no such profile."""
-        if not _on_ec2():
+        if not credentials.on_ec2():
             # Without credentials boto3 asks the EC2 metadata service many times and waits for each answer.
             os.environ.setdefault("AWS_EC2_METADATA_DISABLED", "true")
         with aws_errors("read the AWS profile"):
             core = get_session()
             core.get_component("response_parser_factory").set_parser_defaults(timestamp_parser=_timestamp)
-            return boto3.Session(
+            session = boto3.Session(
                 botocore_session=core, region_name=self._region or None, profile_name=self._profile or None
             )
+            program = ProcessProvider(core.profile or "default", lambda: core.full_config, CredentialProgram)
+            core.get_component("credential_provider").insert_before(program.METHOD, program)
+            return session
+
+    def has_credentials(self) -> bool:
+        """Whether boto3 finds any. Raises CredentialsError when there is no such profile, or one that cannot be used."""
+        with aws_errors("read your credentials"):
+            return self.session.get_credentials() is not None
 
     def credential_variables(self) -> dict[str, str]:
         """The credentials as the variables that AWS's tools read. Raises CredentialsError when there are none."""
+        found = self._credentials()
         with aws_errors("read your credentials"):
-            credentials = self.session.get_credentials()
-            if credentials is None:
-                raise exceptions.NoCredentialsError
-            frozen = credentials.get_frozen_credentials()
+            frozen = found.get_frozen_credentials()
         variables = {"AWS_ACCESS_KEY_ID": frozen.access_key, "AWS_SECRET_ACCESS_KEY": frozen.secret_key}
         return variables | ({"AWS_SESSION_TOKEN": frozen.token} if frozen.token else {})
 
     def client(self, service: str) -> Any:  # noqa: ANN401 - boto3 is untyped
         """A client with this tool's time limits and retries."""
-        region = self.session.region_name or ("us-east-1" if service == "s3" else None)
-        with aws_errors(f"make a client for {service}"):
-            return self.session.client(service, region_name=region, config=Config(**_CLIENT_CONFIG))
+        client = self._client(service, _CLIENT_CONFIG)
+        self._patience.watch(client)
+        return client
+
+    def check_client(self, service: str) -> Any:  # noqa: ANN401 - boto3 is untyped
+        """A client that gives up soon, for questions whose answer may stay unknown."""
+        return self._client(service, _CHECK_CONFIG)
+
+    def _client(self, service: str, config: dict[str, Any]) -> Any:  # noqa: ANN401 - boto3 is untyped
+        with self._making, aws_errors(f"make a client for {service}"):
+            region = self.session.region_name or ("us-east-1" if service == "s3" else None)
+            return self.session.client(service, region_name=region, config=Config(**config))
+
+    def price_list_client(self) -> Any:  # noqa: ANN401 - boto3 is untyped
+        """A client of the Price List API, which answers in few regions for all, and gives up soon.
+
+        Raises:
+            UnavailableError: This part of AWS has none.
+        """
+        with self._making, aws_errors("make a client for the price list"):
+            here = self.session.region_name or "us-east-1"
+            partition = self.session.get_partition_for_region(here)
+            regions = sorted(self.session.get_available_regions("pricing", partition), reverse=True)
+            if not regions:
+                raise UnavailableError(f"there is no Price List API for {here}")
+            near = [region for region in regions if region[:2] == here[:2]]
+            config = Config(**{**_CLIENT_CONFIG, **_QUICK})
+            return self.session.client("pricing", region_name=(near or regions)[0], config=config)
 
     def single_attempt_client(self, service: str) -> Any:  # noqa: ANN401 - boto3 is untyped
         """A client that never repeats a call, for calls that are not idempotent and whose answer is checked."""
-        config = {**_CLIENT_CONFIG, "retries": {"total_max_attempts": 1}}
-        with aws_errors(f"make a client for {service}"):
-            return self.session.client(service, config=Config(**config))
+        return self._client(service, {**_CLIENT_CONFIG, "retries": {"total_max_attempts": 1}})
 
-    def renewed(self) -> Aws:
-        """The same region and profile with a new session, which reads the credentials again."""
-        return Aws(self._region, self._profile)
+    def renew(self) -> None:
+        """Makes a new session, which reads the credentials again; clients of the old one keep the old ones."""
+        with self._making:
+            self.__dict__.pop("session", None)
 
-    @cached_property
+    @property
     def identity(self) -> Identity:
         """Who we are, asked of STS once. Raises CredentialsError and the other errors of `aws_errors`."""
-        with aws_errors("ask AWS who you are"):
-            answer = self.client("sts").get_caller_identity()
-        return Identity(answer["Account"], answer["Arn"])
+        with self._asking:
+            if self._identity is None:
+                answer = asked(self.client("sts").get_caller_identity, "Account", "ask AWS who you are")
+                lead = _clock_lead(answer) or timedelta(0)
+                self._identity = Identity(answer["Account"], answer["Arn"], lead)
+            return self._identity
+
+    @property
+    def credentials_end(self) -> datetime | None:
+        """When the credentials end without anything here that renews them; None when that is not known to happen.
+
+        Raises:
+            CredentialsError: There are none.
+        """
+        found = self._credentials()
+        if found.method != "env":  # botocore renews all others that it knows the end of
+            return None
+        end: datetime | None = getattr(found, "_expiry_time", None)  # AWS_CREDENTIAL_EXPIRATION
+        return end
+
+    @property
+    def region(self) -> str:
+        """The region, from wherever it comes; empty when none is known. Raises CredentialsError for an unusable profile."""
+        return self.session.region_name or ""
+
+    @property
+    def key_shown(self) -> str:
+        """Which access key is used, too little of it to use it, and where it comes from. Raises CredentialsError when there is none."""
+        found = self._credentials()
+        with aws_errors("read your credentials"):
+            key = found.get_frozen_credentials().access_key
+        shown = f"{key[:4]}...{key[-4:]}" if len(key) >= _KEY_LENGTH else "..."
+        return f"{shown}, {_SOURCES.get(found.method, found.method)}"
+
+    @cached_property
+    def account(self) -> str:
+        """The account that has to own what we read and write: the config's, or else that of the credentials.
+
+        STS is asked only when neither the credentials nor the user's cache know it: an access key belongs to one account
+        for ever. Raises the errors of `aws_errors`.
+        """
+        if self._account:
+            return self._account
+        found = self._credentials()
+        with aws_errors("read your credentials"):
+            frozen = found.get_frozen_credentials()
+        if frozen.account_id:
+            return str(frozen.account_id)
+        key = frozen.access_key
+        return recalled_account(key) or keep_account(key, self.identity.account)
+
+    def _credentials(self) -> Any:  # noqa: ANN401 - botocore is untyped
+        with self._making, aws_errors("read your credentials"):
+            found = self.session.get_credentials()
+            if found is None:
+                raise exceptions.NoCredentialsError
+            return found
+
+
+def _clock_lead(answer: Mapping[str, Any]) -> timedelta | None:
+    """How far this machine's clock is ahead of the one that dated an answer; None when that bears no date."""
+    date = answer.get("ResponseMetadata", {}).get("HTTPHeaders", {}).get("date", "")
+    try:
+        return datetime.now(timezone.utc) - parsedate_to_datetime(date)
+    except (TypeError, ValueError):
+        return None
+
+
+def clock_problem(lead: timedelta) -> str:
+    """What is wrong with the clock of this machine; an empty text when it is right enough for AWS."""
+    if abs(lead) <= _CLOCK_TOLERANCE:
+        return ""
+    hours, minutes = divmod(round(abs(lead).total_seconds() / 60), 60)
+    amount = " ".join(filter(None, [f"{hours} h" if hours else "", f"{minutes} min" if minutes else ""]))
+    return f"the clock of this machine is {amount} {'ahead' if lead > timedelta(0) else 'behind'}"
 
 
 def _timestamp(value: object) -> datetime:
@@ -177,17 +351,6 @@ def _timestamp(value: object) -> datetime:
             return datetime.fromisoformat(value.replace("Z", "+00:00"))
     moment: datetime = parse_timestamp(value)
     return moment
-
-
-def _on_ec2() -> bool:
-    """Whether this machine is an EC2 instance, whose metadata service may hold the credentials.
-
-    https://docs.aws.amazon.com/AWSEC2/latest/UserGuide/identify_ec2_instances.html
-    """
-    try:
-        return "Amazon EC2" in Path("/sys/class/dmi/id/sys_vendor").read_text("ascii", "replace")
-    except OSError:
-        return False
 
 
 @contextmanager
@@ -203,13 +366,19 @@ def aws_errors(action: str) -> Iterator[None]:
         NotFoundError: The bucket, object or resource does not exist.
         CapacityError: A quota is used up.
         ConflictError: The name is taken.
-        UnavailableError: No answer, a damaged one, or AWS is busy after all retries.
+        UnavailableError: No answer, a damaged one, or AWS is busy after all retries; an object has to be restored first.
+        IntegrityError: What was sent arrived damaged.
         ConfigError: The service refuses the request's content.
     """
     try:
         yield
     except exceptions.ClientError as error:
         raise _client_error(error, action) from error
+    except S3UploadFailedError as error:
+        # boto3 hides AWS's answer in an exception of its own.
+        if not isinstance(error.__context__, exceptions.ClientError):
+            raise
+        raise _client_error(error.__context__, action) from error.__context__
     except (
         exceptions.NoCredentialsError,
         exceptions.PartialCredentialsError,
@@ -253,13 +422,61 @@ def answered(answer: dict[str, Any], member: str, action: str) -> dict[str, Any]
     return answer
 
 
+@dataclass(frozen=True)
+class Refusal:
+    """What AWS answered instead of what it was asked for: its own code, and the headers by names in lower case."""
+
+    code: str
+    headers: Mapping[str, str]
+
+    @classmethod
+    def behind(cls, error: LauncherError) -> Refusal:
+        """The answer behind one of this tool's errors; an empty one when none came."""
+        response = getattr(error.__cause__, "response", None) or {}
+        code = str(response.get("Error", {}).get("Code", ""))
+        return cls(code, response.get("ResponseMetadata", {}).get("HTTPHeaders", {}))
+
+
+def asked(
+    operation: Callable[..., dict[str, Any]],
+    member: str,
+    action: str,
+    **parameters: Any,  # noqa: ANN401 - those of any operation
+) -> dict[str, Any]:
+    """Asks AWS something.
+
+    Args:
+        operation: A method of a client.
+        member: What every answer has.
+        action: What is being done, to complete "cannot ...".
+        **parameters: The operation's.
+
+    Raises:
+        UnavailableError: What answered is not AWS; and the other errors of `aws_errors`.
+    """
+    with aws_errors(action):
+        try:
+            answer = operation(**parameters)
+        except (KeyError, ResponseParserError):
+            answer = {}  # botocore takes any XML document for an answer of AWS, and fails on its parts
+    return answered(answer, member, action)
+
+
 def _client_error(error: exceptions.ClientError, action: str) -> LauncherError:
     details = error.response.get("Error", {})
     code, text = str(details.get("Code", "")), str(details.get("Message", ""))
     message = f"cannot {action}: {code}: {text}"
+    wrong_clock = clock_problem(_clock_lead(error.response) or timedelta(0))
+    if wrong_clock and code in _REFUSED_SIGNATURES:
+        return CredentialsError(f"{wrong_clock}: {message}", hint=_CLOCK, code="clock_skew")
     if code in _ERRORS:
         kind, hint, word = _ERRORS[code]
         return kind(message, hint=hint, code=word)
-    if error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0) >= _SERVER_ERROR:
+    if code.startswith("KMS."):
+        return AccessDeniedError(message, hint=_KEY_REFUSED, code="key_refused")
+    status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
+    if status == _PROXY_LOGIN:
+        return UnavailableError(f"{message}: the proxy wants a login", hint=_NETWORK)
+    if status >= _SERVER_ERROR:
         return UnavailableError(message, hint=_BUSY)
     return ConfigError([Problem(f"cannot {action}", f"{code}: {text}")], code="refused_by_aws")

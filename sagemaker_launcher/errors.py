@@ -6,6 +6,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import IntEnum
 
+PROBLEMS_SHOWN = 100  # of a config; nobody reads more at once
+
 
 class ExitCode(IntEnum):
     """The exit codes of every command; README.md explains them to users."""
@@ -93,7 +95,10 @@ class ConfigError(LauncherError):
 
     def __init__(self, problems: Iterable[Problem], *, hint: str = "", code: str = "") -> None:
         self.problems = tuple(problems)
-        super().__init__("\n".join(str(problem) for problem in self.problems), hint=hint, code=code)
+        lines = [str(problem) for problem in self.problems[:PROBLEMS_SHOWN]]
+        if len(self.problems) > PROBLEMS_SHOWN:
+            lines.append(f"and {len(self.problems) - PROBLEMS_SHOWN:,} more problems")
+        super().__init__("\n".join(lines), hint=hint, code=code)
 
 
 class UsageError(LauncherError):
@@ -171,6 +176,22 @@ class EnvironmentProblemError(LauncherError):
 
     exit_code = ExitCode.ENVIRONMENT
     code = "environment"
+
+
+class ChecksFailedError(LauncherError):
+    """What AWS was asked before a launch says that the job cannot run; all of it at once.
+
+    Args:
+        problems: What is wrong: the name of each check, and what it found.
+        exit_code: Of the first class of failures; see `preflight.report`.
+        hint: What to do now.
+        code: Of the first problem.
+    """
+
+    def __init__(self, problems: Iterable[Problem], *, exit_code: ExitCode, hint: str, code: str) -> None:
+        self.problems = tuple(problems)
+        self.exit_code = exit_code
+        super().__init__("\n".join(str(problem) for problem in self.problems), hint=hint, code=code)
 
 
 class CommandInterrupted(LauncherError):  # noqa: N818 - being interrupted is no error of anybody's

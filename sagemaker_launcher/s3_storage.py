@@ -2,34 +2,42 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import ssl
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, suppress
+from datetime import datetime, timezone
 from functools import cached_property
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Protocol
+from urllib.parse import urlsplit
 
-from botocore.auth import S3SigV4Auth
-from botocore.awsrequest import AWSRequest
-from botocore.exceptions import (
-    ClientError,
-    FlexibleChecksumError,
-    HTTPClientError,
-    NoCredentialsError,
-)
-from botocore.exceptions import ConnectionError as BotocoreConnectionError
+from botocore.exceptions import ClientError, FlexibleChecksumError, NoCredentialsError
 from botocore.handlers import add_expect_header
-from botocore.response import StreamingBody
-from botocore.utils import percent_encode
+from botocore.httpsession import get_cert_path
+from botocore.utils import get_environ_proxies
 
 from sagemaker_launcher.aws import Aws, aws_errors
-from sagemaker_launcher.errors import ConflictError, IntegrityError, UnavailableError
+from sagemaker_launcher.errors import ConflictError, IntegrityError, NotFoundError, UnavailableError
 from sagemaker_launcher.naming import S3Uri
-from sagemaker_launcher.storage import Check, StoredObject, changed, no_check, too_large
+from sagemaker_launcher.quick_s3.connections import Answer, Connections
+from sagemaker_launcher.quick_s3.signing import Keys, signed, target_of
+from sagemaker_launcher.storage import Check, StoredObject, Upload, changed, no_check, too_large
 
 _READ_ATTEMPTS = 3
 _CONFLICT_ATTEMPTS = 3
 _OK = {200, 206}
 _CHUNK_BYTES = 2**20
+_USUAL_PORTS = {"http": ":80", "https": ":443"}
+
+
+class _Body(Protocol):
+    """The body of an answer, ours or botocore's."""
+
+    def read(self, size: int) -> bytes:
+        """At most so many bytes; none at the end."""
+
+    def close(self) -> None:
+        """Gives the connection back."""
 
 
 class S3Storage:
@@ -37,22 +45,29 @@ class S3Storage:
 
     Args:
         aws: Where clients come from.
-        owner: Gives the account that has to own every bucket; None when any owner will do. S3 refuses requests to a
-            bucket of somebody else (https://docs.aws.amazon.com/AmazonS3/latest/userguide/bucket-owner-condition.html).
+        owners: The accounts of buckets that belong to others, by bucket; all others have to be of our own. S3 refuses
+            requests to a bucket of somebody else
+            (https://docs.aws.amazon.com/AmazonS3/latest/userguide/bucket-owner-condition.html).
     """
 
-    def __init__(self, aws: Aws, owner: Callable[[], str] | None = None) -> None:
+    def __init__(self, aws: Aws, owners: Mapping[str, str] | None = None) -> None:
         self._aws = aws
-        self._owner = owner
+        self._owners = owners or {}
+        self._made: tuple[Any, Any] = None, None  # a session, and its client
 
-    @cached_property
+    @property
     def _client(self) -> Any:  # noqa: ANN401 - boto3 is untyped
-        client = self._aws.client("s3")
-        # Objects of an archive are small: asking for permission to send the body doubles the time of each PUT.
-        client.meta.events.unregister("before-call.s3", add_expect_header)
-        if self._owner:
-            client.meta.events.register("provide-client-params.s3", _demand(self._owner()))
+        """The client; another one once somebody has logged in again."""
+        session, client = self._made
+        if session is not self._aws.session:
+            session, client = self._aws.session, self._aws.client("s3")
+            # Objects of an archive are small: asking for permission to send the body doubles the time of each PUT.
+            client.meta.events.unregister("before-call.s3", add_expect_header)
+            self._made = session, demand_owner(client, self._owner)
         return client
+
+    def _owner(self, bucket: str) -> str:
+        return self._owners.get(bucket) or self._aws.account
 
     def read(self, uri: S3Uri, limit: int) -> bytes:
         for attempt in range(1, _READ_ATTEMPTS + 1):
@@ -82,6 +97,9 @@ class S3Storage:
                 if self._holds(uri, data):
                     return  # A repeated request met its own first try.
                 raise
+            except IntegrityError:
+                if attempt > 1:
+                    raise  # damaged twice: the same would happen again
             except _ConcurrentWriteError:
                 if attempt == _CONFLICT_ATTEMPTS:
                     raise UnavailableError(
@@ -119,6 +137,15 @@ class S3Storage:
                 for item in page.get("Contents", ()):
                     yield StoredObject(S3Uri(prefix.bucket, item["Key"]), item["Size"], item["ETag"])
 
+    def folders(self, folder: S3Uri) -> Iterator[S3Uri]:
+        pages = self._client.get_paginator("list_objects_v2").paginate(
+            Bucket=folder.bucket, Prefix=folder.key, Delimiter="/"
+        )
+        with aws_errors(f"list {folder}"):
+            for page in pages:
+                for item in page.get("CommonPrefixes", ()):
+                    yield S3Uri(folder.bucket, item["Prefix"])
+
     def download(self, uri: S3Uri, file: BinaryIO, tag: str = "", check: Check = no_check) -> None:
         failures = 0
         while True:
@@ -135,37 +162,53 @@ class S3Storage:
                 if failures == _READ_ATTEMPTS:
                     raise
 
-    def _body(self, uri: S3Uri, start: int, tag: str) -> tuple[Any, str]:
+    def _body(self, uri: S3Uri, start: int, tag: str) -> tuple[_Body, str]:
         """An object from a byte on, and its tag.
 
-        For many small objects the time of everybody who waits is the processor's, and get_object takes three times as
+        For many small objects the time of everybody who waits is the processor's, and get_object takes five times as
         much of it as a request of our own. So it only gets what did not succeed at once: it knows how to wait, where a
         bucket has moved to, and what every error is called.
         """
-        conditions = {"Range": f"bytes={start}-"} if start else {}
-        if tag:
-            conditions["If-Match"] = tag
-        with suppress(HTTPClientError, BotocoreConnectionError):
-            # The client's own session has the proxies, the certificates and the time limits.
-            session = self._client._endpoint.http_session  # noqa: SLF001 - there is no public way to it
-            answer = session.send(self._signed_get(uri, conditions))
-            if answer.status_code in _OK and "ETag" in answer.headers:
-                return StreamingBody(answer.raw, answer.headers.get("Content-Length")), answer.headers["ETag"]
-            answer.raw.close()
-        return self._body_slowly(uri, {name.replace("-", ""): value for name, value in conditions.items()})
+        with suppress(UnavailableError):
+            if self._connections:
+                answer = self._ask(self._connections, uri, start, tag)
+                if answer.status in _OK and "ETag" in answer.headers:
+                    return answer, answer.headers["ETag"]
+                answer.close()
+        return self._body_slowly(uri, start, tag)
 
-    def _signed_get(self, uri: S3Uri, headers: dict[str, str]) -> Any:  # noqa: ANN401 - botocore is untyped
-        owner = {"x-amz-expected-bucket-owner": self._owner()} if self._owner else {}
-        meta = self._client.meta
-        url = f"{meta.endpoint_url}/{uri.bucket}/{percent_encode(uri.key, safe='/~')}"
-        request = AWSRequest("GET", url, {**headers, **owner}, stream_output=True)
+    def _ask(self, connections: Connections, uri: S3Uri, start: int, tag: str) -> Answer:
         credentials = self._aws.session.get_credentials()
         if credentials is None:
             raise NoCredentialsError
-        S3SigV4Auth(credentials.get_frozen_credentials(), "s3", meta.region_name).add_auth(request)
-        return request.prepare()
+        frozen = credentials.get_frozen_credentials()
+        headers = {
+            "x-amz-expected-bucket-owner": self._owner(uri.bucket),
+            **({"range": f"bytes={start}-"} if start else {}),
+            **({"if-match": tag} if tag else {}),
+        }
+        endpoint = urlsplit(self._client.meta.endpoint_url)
+        target = target_of(f"{endpoint.path.rstrip('/')}/{uri.bucket}/{uri.key}", {})
+        host = endpoint.netloc.removesuffix(_USUAL_PORTS[endpoint.scheme])
+        keys = Keys(frozen.access_key, frozen.secret_key, frozen.token or "")
+        now, region = datetime.now(timezone.utc), self._client.meta.region_name
+        return connections.get(target, signed(target, host, headers, keys, region, now))
 
-    def _body_slowly(self, uri: S3Uri, conditions: dict[str, str]) -> tuple[Any, str]:
+    @cached_property
+    def _connections(self) -> Connections | None:
+        """Connections of our own, with the certificates and the time limits of the client's; None behind a proxy."""
+        endpoint, limits = self._client.meta.endpoint_url, self._client.meta.config
+        trusted = self._client._endpoint.http_session._verify  # noqa: SLF001 - there is no public way to it
+        if not trusted or get_environ_proxies(endpoint):
+            return None
+        secure = endpoint.startswith("https:")
+        context = ssl.create_default_context(cafile=get_cert_path(trusted)) if secure else None
+        return Connections(endpoint, context, limits.connect_timeout, limits.read_timeout)
+
+    def _body_slowly(self, uri: S3Uri, start: int, tag: str) -> tuple[_Body, str]:
+        conditions = {"Range": f"bytes={start}-"} if start else {}
+        if tag:
+            conditions["IfMatch"] = tag
         try:
             answer = self._client.get_object(Bucket=uri.bucket, Key=uri.key, **conditions)
         except ClientError as error:
@@ -185,8 +228,29 @@ class S3Storage:
         with aws_errors(f"delete {uri}"):
             self._client.delete_object(Bucket=uri.bucket, Key=uri.key)
 
+    def uploads(self, prefix: S3Uri) -> Iterator[Upload]:
+        """See Storage. https://docs.aws.amazon.com/AmazonS3/latest/userguide/mpuoverview.html: their parts are billed."""
+        pages = self._client.get_paginator("list_multipart_uploads")
+        with aws_errors(f"list what was uploaded in part to {prefix}"):
+            for page in pages.paginate(Bucket=prefix.bucket, Prefix=prefix.key):
+                for item in page.get("Uploads", ()):
+                    if item["Key"].startswith(prefix.key):
+                        yield Upload(S3Uri(prefix.bucket, item["Key"]), item["UploadId"], item["Initiated"])
 
-def _copy(body: Any, file: BinaryIO, check: Check) -> None:  # noqa: ANN401 - botocore is untyped
+    def abort(self, upload: Upload) -> None:
+        """See Storage. https://docs.aws.amazon.com/AmazonS3/latest/API/API_AbortMultipartUpload.html."""
+        uri = upload.uri
+        with suppress(NotFoundError), aws_errors(f"give up what was uploaded in part to {uri}"):
+            self._client.abort_multipart_upload(Bucket=uri.bucket, Key=uri.key, UploadId=upload.identifier)
+
+    def abort_uploads(self, prefix: S3Uri) -> int:
+        found = list(self.uploads(prefix))
+        for upload in found:
+            self.abort(upload)
+        return len(found)
+
+
+def _copy(body: _Body, file: BinaryIO, check: Check) -> None:
     """Copies to the end: only then does botocore compare the length and the checksum."""
     try:
         while chunk := body.read(_CHUNK_BYTES):
@@ -203,9 +267,19 @@ def _not_s3(action: str) -> UnavailableError:
     return UnavailableError(f"cannot {action}: what answered is not S3", hint="log in to this network first")
 
 
-def _demand(owner: str) -> Callable[..., dict[str, Any]]:
-    """Adds the owner to every request, so that it can be forgotten nowhere."""
-    return lambda params, **_: {**params, "ExpectedBucketOwner": owner}
+def demand_owner(client: Any, owner: Callable[[str], str]) -> Any:  # noqa: ANN401 - boto3 is untyped
+    """Makes a client of S3 name the bucket's owner in every request, so that it can be forgotten nowhere.
+
+    Args:
+        client: The client, which is given back.
+        owner: Gives the account that has to own a bucket.
+    """
+
+    def add(params: dict[str, Any], **_: object) -> dict[str, Any]:
+        return {**params, "ExpectedBucketOwner": owner(params["Bucket"])}
+
+    client.meta.events.register("provide-client-params.s3", add)
+    return client
 
 
 class _ConcurrentWriteError(Exception):

@@ -9,7 +9,6 @@ from __future__ import annotations
 import gzip
 import json
 import re
-import secrets
 from contextlib import suppress
 from functools import cache
 from importlib.util import find_spec
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from sagemaker_launcher.errors import EnvironmentProblemError
+from sagemaker_launcher.unfinished import unfinished
 from sagemaker_launcher.user_cache import cache_folder, place
 
 _COPY = "create-training-job-"
@@ -49,9 +49,9 @@ def keep_copy() -> None:
         folder = cache_folder()
         if (folder / name).exists():
             return
-        unfinished = folder / f"{name}.{secrets.token_hex(4)}"
-        unfinished.write_text(json.dumps(shapes()), "utf-8")
-        unfinished.replace(folder / name)
+        with unfinished(folder / "incomplete") as path:
+            path.write_text(json.dumps(shapes()), "utf-8")
+            path.replace(folder / name)
         for other in folder.glob(f"{_COPY}*.json"):
             if other.name != name:
                 other.unlink(missing_ok=True)

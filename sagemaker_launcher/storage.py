@@ -9,6 +9,7 @@ import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import datetime
 from operator import itemgetter
 from pathlib import Path
 from typing import BinaryIO, Protocol
@@ -21,6 +22,7 @@ from sagemaker_launcher.errors import (
     UnsafeError,
 )
 from sagemaker_launcher.naming import S3Uri
+from sagemaker_launcher.unfinished import unfinished
 
 _TEMPORARY = ".incomplete"
 _CHUNK_BYTES = 2**20
@@ -40,6 +42,15 @@ class StoredObject:
     tag: str
 
 
+@dataclass(frozen=True)
+class Upload:
+    """An upload in parts that has not been finished: of which object, S3's name for it, and when it began."""
+
+    uri: S3Uri
+    identifier: str
+    began_at: datetime
+
+
 class Storage(Protocol):
     """What this tool needs of S3. Every method raises NotFoundError for a missing bucket or object."""
 
@@ -51,6 +62,9 @@ class Storage(Protocol):
 
     def list(self, prefix: S3Uri, limit: int = 0) -> Iterator[StoredObject]:
         """The objects whose keys start with the prefix, in the order of their keys; at most `limit` when not 0."""
+
+    def folders(self, folder: S3Uri) -> Iterator[S3Uri]:
+        """The folders directly in one, each ending in a slash as the given one has to, in the order of their names."""
 
     def download(self, uri: S3Uri, file: BinaryIO, tag: str = "", check: Check = no_check) -> None:
         """Writes an object's bytes into a file.
@@ -68,6 +82,15 @@ class Storage(Protocol):
 
     def delete(self, uri: S3Uri) -> None:
         """Deletes an object; a missing one is no error."""
+
+    def uploads(self, prefix: S3Uri) -> Iterator[Upload]:
+        """The uploads in parts to keys that start so and have not been finished."""
+
+    def abort(self, upload: Upload) -> None:
+        """Gives one of them up; one that has ended meanwhile is no error."""
+
+    def abort_uploads(self, prefix: S3Uri) -> int:
+        """Gives up what was uploaded in part, by somebody who was killed, to keys that start so; how many uploads."""
 
 
 class FolderStorage:
@@ -92,7 +115,7 @@ class FolderStorage:
         return data
 
     def create(self, uri: S3Uri, data: bytes) -> None:
-        with _file_errors(uri), self._temporary() as temporary:
+        with _file_errors(uri), unfinished(self._root / _TEMPORARY) as temporary:
             temporary.write_bytes(data)
             path = self._path(uri)
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -106,9 +129,7 @@ class FolderStorage:
                     ) from None
 
     def list(self, prefix: S3Uri, limit: int = 0) -> Iterator[StoredObject]:
-        bucket = self._root / prefix.bucket
-        if not bucket.is_dir():
-            raise NotFoundError(f"no such bucket: s3://{prefix.bucket} ({bucket})", code="bucket_not_found")
+        bucket = self._bucket(prefix)
         # The last part may be the beginning of a name.
         _refuse_traversal(S3Uri(prefix.bucket, prefix.key.rpartition("/")[0]))
         with _file_errors(prefix):
@@ -116,6 +137,14 @@ class FolderStorage:
                 if limit and count >= limit:
                     return
                 yield StoredObject(S3Uri(prefix.bucket, key), status.st_size, _tag(status))
+
+    def folders(self, folder: S3Uri) -> Iterator[S3Uri]:
+        self._bucket(folder)
+        path = self._path(folder)
+        with _file_errors(folder):
+            entries = list(os.scandir(path)) if path.is_dir() else []
+            names = sorted(entry.name for entry in entries if entry.is_dir())
+        return ((folder / name).folder for name in names)
 
     def download(self, uri: S3Uri, file: BinaryIO, tag: str = "", check: Check = no_check) -> None:
         with _file_errors(uri), self._open(uri) as source:
@@ -127,7 +156,7 @@ class FolderStorage:
                 raise changed(uri)
 
     def upload(self, path: Path, uri: S3Uri) -> None:
-        with _file_errors(uri), self._temporary() as temporary:
+        with _file_errors(uri), unfinished(self._root / _TEMPORARY) as temporary:
             shutil.copyfile(path, temporary)
             self._path(uri).parent.mkdir(parents=True, exist_ok=True)
             temporary.replace(self._path(uri))
@@ -136,30 +165,35 @@ class FolderStorage:
         with _file_errors(uri):
             self._path(uri).unlink(missing_ok=True)
 
+    def uploads(self, prefix: S3Uri) -> Iterator[Upload]:  # noqa: ARG002 - whoever writes the next object removes them all
+        return iter(())
+
+    def abort(self, upload: Upload) -> None:
+        """See Storage; there are none."""
+
+    def abort_uploads(self, prefix: S3Uri) -> int:  # noqa: ARG002 - the same
+        return 0
+
     def _open(self, uri: S3Uri) -> BinaryIO:
         path = self._path(uri)
         if path.exists() and not path.is_file() and not path.is_dir():
             raise OSError(f"{path} is no ordinary file")  # reading from a named pipe would never end
         return path.open("rb")
 
+    def _bucket(self, uri: S3Uri) -> Path:
+        bucket = self._root / uri.bucket
+        if not bucket.is_dir():
+            raise NotFoundError(f"no such bucket: s3://{uri.bucket} ({bucket})", code="bucket_not_found")
+        return bucket
+
     def _path(self, uri: S3Uri) -> Path:
         _refuse_traversal(uri)
         return self._root / uri.bucket / uri.key
 
-    @contextmanager
-    def _temporary(self) -> Iterator[Path]:
-        folder = self._root / _TEMPORARY
-        folder.mkdir(exist_ok=True)
-        path = folder / secrets.token_hex(8)
-        try:
-            yield path
-        finally:
-            path.unlink(missing_ok=True)
-
 
 def _refuse_traversal(uri: S3Uri) -> None:
     """What S3 takes for a name like any other leads out of a folder; nothing but a hostile archive has such keys."""
-    if uri.key and not {"", ".", ".."}.isdisjoint(uri.key.split("/")):
+    if uri.key and not {"", ".", ".."}.isdisjoint(uri.key.removesuffix("/").split("/")):
         raise UnsafeError(f"{uri} has a key that leads out of its folder", code="traversal")
 
 

@@ -138,7 +138,7 @@ class Contact:
 
     def _renew(self) -> None:
         """New credentials, wherever they come from, and new connections."""
-        self._aws = self._aws.renewed()
+        self._aws.renew()
         self._clients.clear()
 
     def _tell(self, told: str, error: LauncherError, meanwhile: str) -> str:
