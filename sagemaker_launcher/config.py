@@ -12,7 +12,7 @@ from typing import Any
 from sagemaker_launcher import defaults, request_model, rules, strict_yaml
 from sagemaker_launcher.coercion import ListOf, Merged, Open, Override, Schema, Section, default_values, merge
 from sagemaker_launcher.errors import ConfigError, Problem
-from sagemaker_launcher.job import CONFIG_SHA256_VARIABLE, TRAINING_CONFIG_FILE, Job, build_job
+from sagemaker_launcher.job import CONFIG_SHA256_VARIABLE, TRAINING_CONFIG_FILE, Job, bucket_owners, build_job
 from sagemaker_launcher.naming import JOB_NAME_MAX, S3Uri
 from sagemaker_launcher.request import config_key, create_training_job_request
 from sagemaker_launcher.training_schema import load_training_schema, schema_of_document
@@ -59,6 +59,7 @@ class Configs:
         training_changes: The training config's keys, with their values as texts, that differ from the training code's
             own defaults; of an archived config, those that an override changed.
         allow_unknown_instance_type: Whether instance types that botocore does not know may pass.
+        log_samples: Lines of log that the training code says it prints; None when it does not say.
     """
 
     sagemaker: Mapping[str, Any]
@@ -70,11 +71,17 @@ class Configs:
     warnings: tuple[str, ...]
     training_changes: Mapping[str, str]
     allow_unknown_instance_type: bool
+    log_samples: tuple[str, ...] | None = None
 
     @property
     def training_sha256(self) -> str:
         """SHA-256 of the training config's bytes, in hex."""
         return hashlib.sha256(self.training_yaml).hexdigest()
+
+    @property
+    def bucket_owners(self) -> dict[str, str]:
+        """The accounts of buckets that belong to others, by bucket."""
+        return bucket_owners(self.sagemaker["CHANNELS"])
 
     def job(self, name: str) -> Job:
         """The job of this name, whose config channel points into its own folder of the archive."""
@@ -129,6 +136,7 @@ def load(
         warnings=tuple(merged.warnings + training.warnings),
         training_changes=_changes(default_values(own.schema.root), training.values) if own else {},
         allow_unknown_instance_type=allow_unknown_instance_type,
+        log_samples=own.samples if own else None,
     )
 
 
@@ -195,11 +203,21 @@ def load_archived(
 
 @dataclass(frozen=True)
 class Place:
-    """Where an archive is: its URI, and the region and profile to reach it with; empty when not given."""
+    """Where an archive is, and how to reach it; texts are empty when not given.
+
+    Attributes:
+        archive: Its URI.
+        region: The region of its bucket.
+        profile: The profile to reach it with.
+        account: The account that has to own it.
+        bucket_owners: The accounts of other buckets that belong to others, by bucket.
+    """
 
     archive: str
     region: str
     profile: str
+    account: str
+    bucket_owners: Mapping[str, str]
 
 
 def read_place(path: Path) -> Place:
@@ -212,8 +230,13 @@ def read_place(path: Path) -> Place:
     problems = [problem for problem in merged.problems if problem.key.startswith(("AWS", "S3.CONFIGS"))]
     if problems:
         raise ConfigError(problems)
+    values, settings = merged.values, merged.values["AWS"]
     return Place(
-        merged.values["S3"]["CONFIGS"], merged.values["AWS"]["REGION"], merged.values["AWS"]["PROFILE"]
+        archive=values["S3"]["CONFIGS"],
+        region=settings["REGION"],
+        profile=settings["PROFILE"],
+        account=settings["ACCOUNT"],
+        bucket_owners=bucket_owners(values["CHANNELS"]),
     )
 
 
@@ -265,6 +288,11 @@ def _own_problems(merged: Merged) -> Iterator[Problem]:
     version = merged.values["VERSION"]
     if version != 1:
         yield Problem(merged.place("VERSION"), f"version {version} is unknown", "VERSION", expected="1")
+    if merged.values["BUDGET_USD"] < 0:
+        key = "BUDGET_USD"
+        yield Problem(
+            merged.place(key), "is negative", key, str(merged.values[key]), "US dollars, or 0 for no limit"
+        )
     key = f"ESTIMATOR.ENVIRONMENT.{CONFIG_SHA256_VARIABLE}"
     if CONFIG_SHA256_VARIABLE in merged.values["ESTIMATOR"]["ENVIRONMENT"]:
         yield Problem(merged.place(key), "is set by this tool for every job; remove it", key)

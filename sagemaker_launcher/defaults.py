@@ -13,9 +13,12 @@ _C.VERSION = 1  # the version of this file's format
 # A path of letters, digits, '.', '_' and '-'. Groups experiments in the archive and starts the name of each job.
 _C.EXPERIMENT_NAME = ""
 _C.TRAINING_CONFIG = "training_config.yaml"  # the training config, relative to this file
+# US dollars; a job on AWS that can cost more (on demand, at its longest) is refused without --yes. 0: no limit.
+_C.BUDGET_USD = 0.0
 
 _C.AWS = CfgNode()
 _C.AWS.REGION = ""  # such as us-east-1; the job, its buckets and its image live there
+_C.AWS.ACCOUNT = ""  # the account's 12 digits: nothing is done in any other; empty: that of the credentials
 _C.AWS.PROFILE = ""  # a profile of ~/.aws/config; empty: the usual credential chain
 
 _C.S3 = CfgNode()
@@ -100,6 +103,7 @@ _C.SOURCE.CONTAINER_DIR = "/opt/ml/code"  # where the image has that folder: the
 # One input channel: the arguments of sagemaker.inputs.TrainingInput, or of FileSystemInput when FILE_SYSTEM_ID is given
 CHANNEL = CfgNode()
 CHANNEL.S3_URI = ""
+CHANNEL.BUCKET_OWNER = ""  # the account that has to own the bucket, when it is not yours
 CHANNEL.INPUT_MODE = ""  # empty: ESTIMATOR.INPUT_MODE
 CHANNEL.DISTRIBUTION = "FullyReplicated"  # or ShardedByS3Key
 CHANNEL.S3_DATA_TYPE = "S3Prefix"  # or ManifestFile, AugmentedManifestFile

@@ -58,6 +58,11 @@ class Machines:
         """Every instance type that the job asks for."""
         return tuple(group.instance_type for group in self.groups) or (self.instance_type,)
 
+    @property
+    def host_count(self) -> int:
+        """How many machines there are."""
+        return sum(group.instance_count for group in self.groups) if self.groups else self.instance_count
+
 
 @dataclass(frozen=True)
 class Limits:
@@ -81,7 +86,11 @@ class FileSystem:
 
 @dataclass(frozen=True)
 class Channel:
-    """One input channel; empty texts and zero mean not given."""
+    """One input channel; empty texts and zero mean not given.
+
+    Attributes:
+        bucket_owner: The account that has to own the bucket; empty: the job's. The request has no place for it.
+    """
 
     name: str
     s3_uri: str
@@ -95,6 +104,7 @@ class Channel:
     instance_groups: tuple[str, ...] = ()
     shuffle_seed: int = 0
     file_system: FileSystem | None = None
+    bucket_owner: str = ""
 
 
 @dataclass(frozen=True)
@@ -142,10 +152,15 @@ class TensorBoard:
 
 @dataclass(frozen=True)
 class Job:
-    """All that is known of a job before it starts. `request` and `estimator` both build on this and nothing else."""
+    """All that is known of a job before it starts. `request` and `estimator` both build on this and nothing else.
+
+    Attributes:
+        account: The only account that the job may be started in; empty: any.
+    """
 
     name: str
     experiment_name: str
+    account: str
     region: str
     role: str
     image: Image
@@ -174,6 +189,19 @@ class Job:
     tensorboard: TensorBoard | None
 
 
+def bucket_owners(channels: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
+    """The accounts of buckets that belong to others, by bucket.
+
+    Args:
+        channels: CHANNELS of the merged config.
+    """
+    return {
+        values["S3_URI"].removeprefix("s3://").partition("/")[0]: values["BUCKET_OWNER"]
+        for values in channels.values()
+        if values["BUCKET_OWNER"]
+    }
+
+
 def build_job(config: Mapping[str, Any], *, name: str, config_uri: str, config_sha256: str) -> Job:
     """Makes the job that a merged SageMaker config describes.
 
@@ -190,6 +218,7 @@ def build_job(config: Mapping[str, Any], *, name: str, config_uri: str, config_s
     return Job(
         name=name,
         experiment_name=config["EXPERIMENT_NAME"],
+        account=config["AWS"]["ACCOUNT"],
         region=config["AWS"]["REGION"],
         role=estimator["ROLE"],
         image=Image(
@@ -278,6 +307,7 @@ def _channel(name: str, values: Mapping[str, Any]) -> Channel:
         instance_groups=tuple(values["INSTANCE_GROUPS"]),
         shuffle_seed=values["SHUFFLE_SEED"],
         file_system=file_system if file_system.file_system_id else None,
+        bucket_owner=values["BUCKET_OWNER"],
     )
 
 

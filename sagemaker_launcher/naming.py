@@ -10,6 +10,7 @@ from functools import lru_cache
 JOB_NAME_MAX = 63  # CreateTrainingJob, TrainingJobName: botocore model sagemaker/2017-07-24
 _KEY_MAX = 1024  # bytes
 _EXPERIMENT_NAME_MAX = 128
+_TOKEN_LENGTH = 6
 _STAMP = "%Y%m%d-%H%M%S"
 _JOB_NAME = re.compile(r"(?P<base>.+)-(?P<stamp>\d{8}-\d{6})-(?P<token>[0-9a-z]{6})", re.ASCII)
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
@@ -135,6 +136,12 @@ def launch_second(name: str) -> datetime | None:
         return None
 
 
+def can_be_of(name: str, experiment: str) -> bool:
+    """Whether a job of this name may be one of an experiment: names of jobs leave out what makes the experiment's too long."""
+    second = launch_second(name)
+    return second is not None and name == job_name(experiment, second, name[-_TOKEN_LENGTH:])
+
+
 def newest_first(second: datetime) -> str:
     """A fixed-width number that is smaller the later the time: keys that start with it list the newest first."""
     return f"{_LAST_SECOND - int(second.timestamp()):010d}"
@@ -165,13 +172,14 @@ class RoleArn:
 
 @dataclass(frozen=True)
 class ImageUri:
-    """A container image's reference, taken apart; `region` and `suffix` are empty when it is not in ECR."""
+    """A container image's reference, taken apart; of one that is not in ECR only `tag` and `digest` are known."""
 
     account: str
     region: str
     suffix: str
     tag: str
     digest: str
+    repository: str = ""
 
     @classmethod
     def parse(cls, text: str) -> ImageUri:
@@ -191,4 +199,5 @@ class ImageUri:
         if not match["version"]:
             raise ValueError("the image has neither a tag nor a digest")
         fields = (ecr["account"], ecr["region"], ecr["suffix"]) if ecr else ("", "", "")
-        return cls(*fields, tag.removeprefix(":"), digest)
+        repository = ecr["name"].removesuffix(match["version"]) if ecr else ""
+        return cls(*fields, tag.removeprefix(":"), digest, repository)

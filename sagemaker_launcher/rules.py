@@ -14,7 +14,9 @@ from dataclasses import dataclass
 from sagemaker_launcher import service_model
 from sagemaker_launcher.job import CONFIG_CHANNEL, Channel, Job
 from sagemaker_launcher.naming import ImageUri, RoleArn, S3Uri, experiment_name_problem, legal_experiment_name
+from sagemaker_launcher.rehearsal.metrics import compiled
 
+_ACCOUNT = re.compile("[0-9]{12}")
 _TAGS_MAX = 48  # the service allows 50, and this tool adds two
 _TAG_VALUE_MAX = 256
 # Instance families whose disks are part of the machine, so that no volume key can be used: the `d` families, and those
@@ -46,6 +48,11 @@ class Violation:
     key: str
     message: str
     suggestion: str = ""
+
+
+def has_local_disk(instance_type: str) -> bool:
+    """Whether an instance's disk is part of the machine, so that VOLUME_SIZE says nothing about it."""
+    return _LOCAL_DISK.match(instance_type) is not None
 
 
 def violations(job: Job) -> tuple[Violation, ...]:
@@ -88,6 +95,10 @@ def _region(job: Job) -> Iterator[Violation]:
         given = f": {job.role!r}" if job.role else ""
         yield Violation("ESTIMATOR.ROLE", f"{error}, such as arn:aws:iam::123456789012:role/Name{given}")
         return
+    if job.account and not _ACCOUNT.fullmatch(job.account):
+        yield Violation("AWS.ACCOUNT", f"an account's number has 12 digits: {job.account!r}")
+    elif job.account and role.account != job.account:
+        yield Violation("ESTIMATOR.ROLE", f"is of account {role.account}, and AWS.ACCOUNT is {job.account}")
     if partition and role.partition != partition[0]:
         yield Violation(
             "ESTIMATOR.ROLE",
@@ -203,7 +214,7 @@ def _machines(job: Job) -> Iterator[Violation]:
     for name in sorted({name for name in names if names.count(name) > 1}):
         yield Violation("ESTIMATOR.INSTANCE_GROUPS", f"two groups are called {name!r}")
     for instance_type in machines.instance_types:
-        if machines.volume_kms_key and _LOCAL_DISK.match(instance_type):
+        if machines.volume_kms_key and has_local_disk(instance_type):
             yield Violation(
                 "ESTIMATOR.VOLUME_KMS_KEY", f"{instance_type} has its own disks, which take no volume key"
             )
@@ -241,8 +252,36 @@ def _channels(job: Job) -> Iterator[Violation]:
     for channel in data:
         key = f"CHANNELS.{channel.name}"
         yield from _file_system(channel, job, key) if channel.file_system else _s3_channel(channel, job, key)
+        yield from _bucket_owner(channel, job, key)
         for name in sorted(set(channel.instance_groups) - groups):
             yield Violation(f"{key}.INSTANCE_GROUPS", f"no instance group is called {name!r}")
+
+
+def _bucket_owner(channel: Channel, job: Job, key: str) -> Iterator[Violation]:
+    """A bucket has one owner, and what is written goes to buckets of the job's own account."""
+    owner, place = channel.bucket_owner, f"{key}.BUCKET_OWNER"
+    if not owner:
+        return
+    if not _ACCOUNT.fullmatch(owner):
+        yield Violation(place, f"an account's number has 12 digits: {owner!r}")
+        return
+    if channel.file_system:
+        yield Violation(place, "is for data in S3 and has no effect on a file system")
+        return
+    bucket = _bucket(channel.s3_uri)
+    ours = {
+        **{f"CHANNELS.{other.name}": other.s3_uri for other in job.channels if other.bucket_owner != owner},
+        "S3.OUTPUTS": job.outputs_uri,
+        "S3.CHECKPOINTS": job.checkpoints_uri,
+    }
+    for other, uri in ours.items():
+        if bucket and _bucket(uri) == bucket:
+            name = "S3.CONFIGS" if other == f"CHANNELS.{CONFIG_CHANNEL}" else other
+            yield Violation(place, f"{name} is in the same bucket and does not belong to account {owner}")
+
+
+def _bucket(uri: str) -> str:
+    return uri.removeprefix("s3://").partition("/")[0] if uri.startswith("s3://") else ""
 
 
 def _file_system(channel: Channel, job: Job, key: str) -> Iterator[Violation]:
@@ -291,7 +330,7 @@ def _metrics(job: Job) -> Iterator[Violation]:
     for index, metric in enumerate(job.metrics):
         key = f"ESTIMATOR.METRIC_DEFINITIONS[{index}].Regex"
         try:
-            groups = re.compile(metric.regex).groups
+            groups = compiled(metric.regex).groups
         except (re.error, OverflowError, RecursionError) as error:
             yield Violation(key, f"not a regular expression: {error}")
             continue

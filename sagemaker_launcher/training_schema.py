@@ -1,4 +1,4 @@
-"""The training config's schema: the defaults, and the rules if there are any, in `config.py` beside the training code."""
+"""What `config.py` beside the training code says: the training config's defaults, its rules, and lines that are logged."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from sagemaker_launcher.errors import Problem
 
 SCHEMA_FILE = "config.py"
 _RULES = "problems"
+_SAMPLES = "LOG_SAMPLES"
 
 
 @dataclass(frozen=True)
@@ -26,11 +27,13 @@ class TrainingSchema:
 
     Attributes:
         schema: The defaults that its `get_cfg_defaults()` gives.
+        samples: Lines of log that the training code says it prints, `LOG_SAMPLES`; None when it does not say.
         path: The file.
         module: The file, loaded.
     """
 
     schema: Schema
+    samples: tuple[str, ...] | None
     path: Path
     module: ModuleType
 
@@ -66,7 +69,7 @@ def load_training_schema(folder: Path | None, problems: list[Problem]) -> Traini
         if not isinstance(tree, Mapping):
             raise TypeError(f"get_cfg_defaults() gave a {type(tree).__name__}, not a YACS node")
         strict_yaml.dump(tree)  # raises for defaults that could not be archived, such as infinity
-        return TrainingSchema(Schema(_schema_of_defaults(tree)), path, module)
+        return TrainingSchema(Schema(_schema_of_defaults(tree)), _samples(module), path, module)
     return None
 
 
@@ -104,6 +107,15 @@ def _load(path: Path) -> ModuleType:
     finally:
         sys.dont_write_bytecode = unwanted
     return module
+
+
+def _samples(module: ModuleType) -> tuple[str, ...] | None:
+    samples = getattr(module, _SAMPLES, None)
+    if samples is None:
+        return None
+    if not isinstance(samples, (list, tuple)) or not all(isinstance(line, str) for line in samples):
+        raise TypeError(f"{_SAMPLES} has to be a list of texts")
+    return tuple(samples)
 
 
 def _filled(node: MutableMapping[str, Any], values: Mapping[str, Any]) -> MutableMapping[str, Any]:

@@ -54,3 +54,33 @@ def test_rules_that_fail_are_a_problem_of_their_file_and_no_bug_of_ours(
     assert "config.py" in done.json["error"]["message"]
     assert told in done.json["error"]["message"]
     assert not done.has_traceback
+
+
+@pytest.mark.parametrize(
+    ("samples", "verdict", "told"),
+    [
+        ("", "unknown", "the training code gives no lines to try them on"),
+        ("LOG_SAMPLES = ['none', 'epoch=1 loss=0.5']\n", "ok", "loss: 0.5 in 'epoch=1 loss=0.5'"),
+        ("LOG_SAMPLES = ['lost=1']\n", "warning", "matches no line of LOG_SAMPLES"),
+        ("LOG_SAMPLES = ['loss=-']\n", "warning", "'-' in 'loss=-' is no number"),
+    ],
+)
+def test_the_patterns_of_metrics_are_tried_on_the_lines_that_the_code_says_it_prints(
+    cli: CommandLine, project: Project, samples: str, verdict: str, told: str
+) -> None:
+    write_schema(project, SCHEMA + samples)
+    done = cli("check", "--offline", project.config, "--json")
+    assert done.code == 0
+    [found] = [one for one in done.json["checks"] if one["name"] == "metrics"]
+    assert found["verdict"] == verdict
+    assert told in found["message"]
+    assert ("LOG_SAMPLES" in found["fix"]) == (verdict != "ok")
+
+
+def test_sample_lines_that_are_no_list_are_a_problem_of_their_file(
+    cli: CommandLine, project: Project
+) -> None:
+    write_schema(project, SCHEMA + "LOG_SAMPLES = 'loss=0.5'\n")
+    done = cli("check", "--offline", project.config)
+    assert done.code == 3
+    assert "config.py: cannot be loaded: TypeError: LOG_SAMPLES has to be a list of texts" in done.err

@@ -24,10 +24,11 @@ from sagemaker_launcher.jobs import jobs
 from sagemaker_launcher.jobs.contact import Contact
 from sagemaker_launcher.jobs.job_log import JobLog
 from sagemaker_launcher.jobs.watching import follow
+from sagemaker_launcher.preflight.report import Report
 from sagemaker_launcher.rehearsal.logs import KeepLog
 from sagemaker_launcher.request import Request
 from sagemaker_launcher.result import JobResult
-from sagemaker_launcher.targets import Started
+from sagemaker_launcher.targets import Prepared, Started
 
 _START_ATTEMPTS = 5
 _NEW_PERMISSIONS_S = 300.0  # IAM conditions on a job's tags hold some minutes after its creation
@@ -38,23 +39,32 @@ class AwsTarget:
 
     Args:
         aws: Where clients come from.
+        check: Asks AWS all that the job needs.
         attended: Whether somebody is there to log in again when the credentials expire while a job runs.
     """
 
-    def __init__(self, aws: Aws, *, attended: bool = False) -> None:
+    def __init__(self, aws: Aws, check: Callable[[], Report], *, attended: bool = False) -> None:
         self._aws = aws
+        self._check = check
         self._attended = attended
 
-    def prepare(self, job: Job, request: Request, events: Events) -> None:  # noqa: ARG002 - the request needs no more
+    def prepare(self, job: Job, request: Request, events: Events) -> Prepared:  # noqa: ARG002 - the checks know the job
         """See `Target`.
 
         Raises:
             EnvironmentProblemError: The SDK is missing or of a generation without Estimator.
-            CredentialsError: And the other errors of `aws.aws_errors`.
+            ChecksFailedError: With all that would make the job fail.
         """
         estimator.check_sdk_version()
-        account = self._aws.identity.account
-        events.note(f"account {account}, region {job.region}, as {self._aws.identity.arn}")
+        report = self._check()
+        for finding in (*report.of("warning"), *report.of("unknown")):
+            word = "not known: " if finding.verdict == "unknown" else ""
+            events.note(f"{finding.name}: {word}{finding.message}{'; ' if finding.fix else ''}{finding.fix}")
+        report.refuse()
+        passed = dict.fromkeys(finding.name for finding in report.of("ok"))
+        if passed:
+            events.phase("Checked", ", ".join(passed))
+        return Prepared(report.image_digest)
 
     def start(self, job: Job, request: Request, sealed: Sealed) -> Started:
         """See `Target`.

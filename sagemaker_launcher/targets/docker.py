@@ -43,7 +43,7 @@ from sagemaker_launcher.rehearsal.tree import (
 from sagemaker_launcher.rehearsal.workspace import Workspace
 from sagemaker_launcher.request import Request
 from sagemaker_launcher.result import JobResult
-from sagemaker_launcher.targets import Started
+from sagemaker_launcher.targets import Prepared, Started
 
 _PLATFORM = "linux/amd64"
 _PULL_TIMEOUT_S = 3600.0
@@ -63,13 +63,11 @@ class DockerOptions:
     """How containers are run.
 
     Attributes:
-        program: The engine's command-line program.
         image: The image to run in the place of the request's; empty: the request's.
         image_code: Run the code that is in the image instead of the folder on this machine.
         credentials: The variables that hold the user's credentials; empty keeps them from the program.
     """
 
-    program: str = "docker"
     image: str = ""
     image_code: bool = False
     credentials: Mapping[str, str] = field(default_factory=dict)
@@ -82,18 +80,19 @@ class DockerTarget:
         source: The training code.
         rehearsal: What carries the request out.
         options: How containers are run.
+        engine: What runs them; it may have begun to look the image up.
     """
 
-    def __init__(self, source: Source, rehearsal: Rehearsal, options: DockerOptions) -> None:
+    def __init__(self, source: Source, rehearsal: Rehearsal, options: DockerOptions, engine: Engine) -> None:
         self._source = source
         self._rehearsal = rehearsal
         self._options = options
-        self._engine = Engine(options.program)
+        self._engine = engine
         self._region = ""
         self._image_facts: ImageFacts  # known once prepared
         self._gpus = False
 
-    def prepare(self, job: Job, request: Request, events: Events) -> None:
+    def prepare(self, job: Job, request: Request, events: Events) -> Prepared:
         """See `Target`.
 
         Raises:
@@ -116,6 +115,7 @@ class DockerTarget:
         missing = self._rehearsal.not_reproduced(job, "docker", gpus=self._gpus)
         if missing:
             events.note(f"not reproduced here: {missing}")
+        return Prepared(facts.digest)
 
     def start(self, job: Job, request: Request, sealed: Sealed) -> Started:  # noqa: ARG002 - the service gets the seal
         """See `Target`. The containers themselves start in `follow`, after the launch has been recorded."""
@@ -165,7 +165,7 @@ class DockerTarget:
 
     def _how_to_get(self, name: str) -> str:
         build = "build it: ./build_and_push.sh --local, and run what it prints: --image NAME:TAG"
-        login = login_command(name, self._options.program)
+        login = login_command(name, self._engine.program)
         return f"log in to its registry: {login}\nor {build}" if login else build
 
     @property
@@ -173,7 +173,7 @@ class DockerTarget:
         return None if self._options.image_code else self._source.folder
 
     def _facts(self, request: Request) -> dict[str, str]:
-        return {ENGINE: self._options.program, IMAGE: self._image(request)}
+        return {ENGINE: self._engine.program, IMAGE: self._image(request)}
 
     def _runner(self, request: Request, space: Workspace, events: Events) -> _Runner:
         return _Runner(

@@ -38,7 +38,7 @@ from sagemaker_launcher.rehearsal.tree import (
 from sagemaker_launcher.rehearsal.workspace import Workspace
 from sagemaker_launcher.request import Request
 from sagemaker_launcher.result import JobResult
-from sagemaker_launcher.targets import Started
+from sagemaker_launcher.targets import Prepared, Started
 
 # What a program needs of this machine, and no more: neither credentials nor the user's settings reach it.
 _KEPT_VARIABLES = (
@@ -81,7 +81,7 @@ class ProcessTarget:
         self._region = ""
         self._trial: names.Trial | None = None
 
-    def prepare(self, job: Job, request: Request, events: Events) -> None:
+    def prepare(self, job: Job, request: Request, events: Events) -> Prepared:
         """See `Target`.
 
         Raises:
@@ -100,6 +100,7 @@ class ProcessTarget:
         missing = self._rehearsal.not_reproduced(job, "process")
         if missing:
             events.note(f"not reproduced here: {missing}")
+        return Prepared()
 
     def start(self, job: Job, request: Request, sealed: Sealed) -> Started:  # noqa: ARG002 - the service gets the seal
         """See `Target`. The programs themselves start in `follow`, after the launch has been recorded."""

@@ -41,6 +41,10 @@ def aws_environment(s3: SeaweedServer, aws: AwsServer, home: Path) -> dict[str, 
 
 
 @pytest.fixture
-def aws_cli(project: Project, aws_environment: dict[str, str]) -> CommandLine:
-    """The command line of somebody who has an account, in the project's folder."""
+def aws_cli(project: Project, s3: SeaweedServer, aws_environment: dict[str, str]) -> CommandLine:
+    """The command line of somebody who has an account, in the project's folder; its data is in S3."""
+    for path in project.s3.rglob("*"):
+        if path.is_file():
+            bucket, _, key = path.relative_to(project.s3).as_posix().partition("/")
+            s3.client().put_object(Bucket=bucket, Key=key, Body=path.read_bytes())
     return CommandLine(project.folder, aws_environment)

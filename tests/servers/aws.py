@@ -20,6 +20,7 @@ from moto.moto_server.werkzeug_app import (
 from moto.sagemaker import urls
 from werkzeug.serving import BaseWSGIServer, make_server
 
+from .account import Account
 from .clients import REGION, Client, sealed_client
 from .recording import ApiRequest, Failure, RecordingGate
 from .training_api import responder
@@ -44,6 +45,7 @@ class AwsServer:
     Attributes:
         endpoint_url: For AWS_ENDPOINT_URL.
         credentials: An access key and a secret key; moto takes any.
+        state: The account's role, images, quotas and permissions.
     """
 
     account = DEFAULT_ACCOUNT_ID
@@ -55,7 +57,8 @@ class AwsServer:
         self._jobs = jobs or TrainingJobs()
         moto = DomainDispatcherApplication(create_backend_app)
         moto.app_instances["sagemaker"] = _sagemaker_app(self._jobs)
-        self._gate = RecordingGate(moto)
+        self.state = Account()
+        self._gate = RecordingGate(moto, self.state.answer)
         self._server: BaseWSGIServer | None = None
 
     def __enter__(self) -> Self:
@@ -64,6 +67,7 @@ class AwsServer:
         )
         self.endpoint_url = f"http://127.0.0.1:{self._server.server_port}"
         Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
+        self.reset()
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -73,11 +77,15 @@ class AwsServer:
         self.reset()
 
     def reset(self) -> None:
-        """Forgets every resource, request and ordered failure, as if the server had just started."""
+        """Forgets every resource, request and ordered failure, as if the server had just started.
+
+        What is left is an account with what a launch of the tests' projects needs.
+        """
         moto_api_backend.reset()
         self._jobs.forget()
         self._gate.requests.clear()
         self._gate.failures.clear()
+        self.state.furnish()
 
     def client(self, service: str, *, region: str = REGION) -> Client:
         """A client of one service that never tries twice."""

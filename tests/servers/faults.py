@@ -12,7 +12,17 @@ from .http_wire import encode_head
 from .wire_errors import error_message
 
 Kind: TypeAlias = Literal[
-    "reset", "drop", "hang", "truncate", "html", "internal_error", "slow_down", "throttled", "expired_token"
+    "reset",
+    "drop",
+    "hang",
+    "slow",
+    "corrupt",
+    "truncate",
+    "html",
+    "internal_error",
+    "slow_down",
+    "throttled",
+    "expired_token",
 ]
 
 
@@ -59,12 +69,14 @@ class Fault:
 
     Attributes:
         forward: The server gets the request all the same.
+        corrupt: One bit of the body is another one when it gets there.
         wait_s: Silence before the end.
         ending: `answer` sends one, `truncate` half of one; `close` and `reset` end the connection.
         answer: Makes the answer; without it the server's own is taken.
     """
 
     forward: bool = False
+    corrupt: bool = False
     wait_s: float = 0.0
     ending: Literal["answer", "truncate", "close", "reset"] = "answer"
     answer: Callable[[RecordedRequest], Answer] | None = None
@@ -75,14 +87,16 @@ def fault(kind: Kind, seconds: float) -> Fault:
 
     Args:
         kind: `reset` breaks the connection before anything is forwarded; `drop` forwards and never answers; `hang`
-            says nothing for a while; `truncate` loses half of the answer's body; `html` is a captive portal;
+            says nothing for a while; `slow` forwards and answers after a while; `corrupt` changes the request's body on its way; `truncate` loses half of the answer's body; `html` is a captive portal;
             the others are AWS's own errors in the words of the request's protocol.
         seconds: How long a `hang` is.
     """
     plain = {
         "reset": Fault(ending="reset"),
         "drop": Fault(forward=True, ending="close"),
+        "slow": Fault(forward=True, wait_s=seconds),
         "hang": Fault(wait_s=seconds, ending="close"),
+        "corrupt": Fault(forward=True, corrupt=True),
         "truncate": Fault(forward=True, ending="truncate"),
         "html": Fault(answer=_captive_portal),
     }

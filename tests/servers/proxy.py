@@ -112,6 +112,13 @@ class RecordingProxy:
         spoil = Fault(forward, answer=lambda request: error_answer(request, status, code, message, headers))
         self._armed.append(_Armed(match, spoil, times))
 
+    def answer_with(
+        self, match: Match, body: bytes, headers: Mapping[str, str] | None = None, *, times: int = 1
+    ) -> None:
+        """Answers the next requests that match with that, and the server gets none of them."""
+        spoil = Fault(answer=lambda request: make_answer(request, HTTPStatus.OK, headers or {}, body))
+        self._armed.append(_Armed(match, spoil, times))
+
     def reset(self) -> None:
         """Forgets the requests, the faults and the latency."""
         self.latency = 0.0
@@ -154,7 +161,8 @@ class RecordingProxy:
         self._requests.append(request)
         await asyncio.sleep(self.latency)
         spoil = self._take_fault(request)
-        answer = await self._forward(request, head, raw_body) if spoil.forward else None
+        sent = _corrupted(raw_body) if spoil.corrupt else raw_body
+        answer = await self._forward(request, head, sent) if spoil.forward else None
         await asyncio.sleep(spoil.wait_s)
         if spoil.answer is not None:
             answer = spoil.answer(request)
@@ -203,6 +211,12 @@ class RecordingProxy:
         finally:
             writer.close()
         return Answer(status, response.forwarded("HTTP/1.1" + response.start[len("HTTP/1.x") :]), body)
+
+
+def _corrupted(body: bytes) -> bytes:
+    """A body with another bit in its middle, where no framing of a body with a length can be."""
+    middle = len(body) // 2
+    return body[:middle] + bytes([body[middle] ^ 1]) + body[middle + 1 :] if body else body
 
 
 def _is_loopback(host: str) -> bool:

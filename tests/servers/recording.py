@@ -7,7 +7,7 @@ import json
 import re
 import socket
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from threading import Lock
 from typing import TYPE_CHECKING, Any
@@ -60,11 +60,20 @@ class Failure:
     after: bool
 
 
-class RecordingGate:
-    """Lets requests through to an application and remembers them, except where a failure was ordered."""
+Answer = Callable[[ApiRequest, str], "tuple[dict[str, str], bytes] | None"]
 
-    def __init__(self, application: WSGIApplication) -> None:
+
+class RecordingGate:
+    """Lets requests through to an application and remembers them, except where a failure was ordered.
+
+    Args:
+        application: What answers.
+        answer: Answers a request, with the server's URL, in the place of the application, or gives None.
+    """
+
+    def __init__(self, application: WSGIApplication, answer: Answer) -> None:
         self._application = application
+        self._answer = answer
         self._lock = Lock()
         self.requests: list[ApiRequest] = []
         self.failures: list[Failure] = []
@@ -76,7 +85,11 @@ class RecordingGate:
             self.requests.append(request)
             failure = self._next_failure(request.operation)
         if failure is None:
-            return self._application(environ, start_response)
+            own = self._answer(request, f"http://{environ['HTTP_HOST']}")
+            if own is None:
+                return self._application(environ, start_response)
+            start_response("200 OK", [*own[0].items(), ("Content-Length", str(len(own[1])))])
+            return [own[1]]
         if failure.after:
             run_wsgi_app(self._application, environ, buffered=True)
         if not failure.code:
