@@ -36,16 +36,23 @@ from sagemaker_launcher.coercion import Override
 from sagemaker_launcher.comeback import coming_back
 from sagemaker_launcher.config import ArchivedFile, Configs
 from sagemaker_launcher.differences import Difference, code_differences, config_differences
-from sagemaker_launcher.errors import CommandInterrupted, JobStillRunningError, LauncherError, UsageError
+from sagemaker_launcher.errors import (
+    CommandInterrupted,
+    IntegrityError,
+    JobStillRunningError,
+    LauncherError,
+    UsageError,
+)
 from sagemaker_launcher.events import Events
 from sagemaker_launcher.interrupts import Interrupted, end_on_next_signal, pause_point, shielded
 from sagemaker_launcher.job import Job
 from sagemaker_launcher.naming import ImageUri, S3Uri, job_name
+from sagemaker_launcher.preflight.subject import Subject
 from sagemaker_launcher.provenance import Checkout, CheckoutReader, author, source_state, versions
 from sagemaker_launcher.request import Request, create_training_job_request
 from sagemaker_launcher.result import IN_PROGRESS, JobBrokenError, JobResult
 from sagemaker_launcher.storage import Storage, sha256
-from sagemaker_launcher.targets import Target
+from sagemaker_launcher.targets import Prepared, Target
 
 if TYPE_CHECKING:
     from sagemaker_launcher.aws import Identity
@@ -81,6 +88,11 @@ class Plan:
         return S3Uri.parse(self.configs.sagemaker["S3"]["CONFIGS"])
 
     @property
+    def subject(self) -> Subject:
+        """What there is to be asked about before it begins."""
+        return Subject(self.job, self.archive_root, self.configs.log_samples)
+
+    @property
     def experiment(self) -> S3Uri:
         """The experiment's folder."""
         return (self.archive_root / self.job.experiment_name / self.job.name).folder
@@ -88,10 +100,11 @@ class Plan:
 
 @dataclass(frozen=True)
 class Outcome:
-    """A launch that has been made: what was planned, and how the job stands."""
+    """A launch that has been made: what was planned, how the job stands, and what had changed behind the plan's back."""
 
     plan: Plan
     result: JobResult
+    drift: tuple[Difference, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -102,6 +115,7 @@ class Surroundings:
         target: What runs the job.
         storage: Where the archive is.
         identity: Gives who AWS says we are, once the target is prepared; None where AWS has no part in it.
+        review: Called with what the target has found out, before anything is written; raises what keeps the launch back.
         checkout: The reader of the git repository, already at work.
         events: Who is told.
         program: How this program was called, for commands that users can copy.
@@ -110,6 +124,7 @@ class Surroundings:
     target: Target
     storage: Storage
     identity: Callable[[], Identity | None]
+    review: Callable[[Prepared], None]
     checkout: CheckoutReader
     events: Events
     program: str
@@ -170,15 +185,19 @@ def plan_rerun(
     return _plan(configs, target or original.manifest.target, command, original, checkpoints)
 
 
-def execute(plan: Plan, surroundings: Surroundings, *, detach: bool = False) -> Outcome:
+def execute(
+    plan: Plan, surroundings: Surroundings, *, detach: bool = False, allow_drift: bool = False
+) -> Outcome:
     """Carries a plan out.
 
     Args:
         plan: What to do.
         surroundings: What to do it with.
         detach: Come back as soon as the job has started.
+        allow_drift: Repeat an experiment although its image's tag means another image by now.
 
     Raises:
+        IntegrityError: The image's tag has moved.
         CommandInterrupted: By a signal; the message says what was left and what goes on.
         LauncherError: Anything else that a user can understand.
     """
@@ -187,8 +206,11 @@ def execute(plan: Plan, surroundings: Surroundings, *, detach: bool = False) -> 
     way_back = coming_back(surroundings.program, [str(plan.experiment)])
     with _explaining_interrupts(plan, progress, way_back):
         pause_point("planned")
-        target.prepare(plan.job, plan.request, events)
-        manifest, files = _documents(plan, surroundings)
+        prepared = target.prepare(plan.job, plan.request, events)
+        drift = _drift(plan, prepared)
+        _tell_drift(drift, events, allowed=allow_drift)
+        surroundings.review(prepared)
+        manifest, files = _documents(plan, surroundings, prepared)
         pause_point("prepared")
         progress.stage = _Stage.RESERVED
         folder = archive.reserve(_intent(plan, manifest))
@@ -208,21 +230,46 @@ def execute(plan: Plan, surroundings: Surroundings, *, detach: bool = False) -> 
         service_model.keep_copy()
         if detach:
             events.note(f"the job goes on, and is billed\n{way_back}")
-            return Outcome(plan, JobResult(IN_PROGRESS, "Starting"))
+            return Outcome(plan, JobResult(IN_PROGRESS, "Starting"), drift)
         result = _follow(plan, target, archive, sealed.folder, manifest, events)
-    return Outcome(plan, result)
+    return Outcome(plan, result, drift)
 
 
-def differences(plan: Plan, checkout: CheckoutReader) -> tuple[Difference, ...]:
-    """What is not as it was in the experiment that a plan repeats."""
-    if plan.original is None:
+def _drift(plan: Plan, prepared: Prepared) -> tuple[Difference, ...]:
+    """What an image's name means now, when that is not what it meant in the experiment that a plan repeats on AWS."""
+    if plan.original is None or plan.target != "aws":
         return ()
-    before, configs = plan.original, plan.configs
+    before, uri = plan.original.manifest, plan.job.image.uri
+    comparable = (before.target, before.image_uri) == (plan.target, uri)
+    moved = before.image_digest and prepared.image_digest and before.image_digest != prepared.image_digest
+    if not comparable or not moved:
+        return ()
+    return (Difference("image", uri, before.image_digest, prepared.image_digest),)
+
+
+def _tell_drift(drift: tuple[Difference, ...], events: Events, *, allowed: bool) -> None:
+    for one in drift:
+        message = f"{one.name} was {one.before}, and is {one.after} now"
+        if not allowed:
+            repository = one.name.rpartition(":")[0]
+            raise IntegrityError(
+                message,
+                hint=f"run the same image: --set ESTIMATOR.IMAGE_URI {repository}@{one.before}\n"
+                "or take the new one: --allow-drift",
+                code="image_moved",
+            )
+        events.note(message)
+
+
+def differences(plan: Plan, before: Experiment, checkout: CheckoutReader) -> tuple[Difference, ...]:
+    """What is not going to be as it was in an experiment."""
+    configs = plan.configs
     files = {SAGEMAKER_CONFIG: configs.sagemaker_yaml, TRAINING_CONFIG: configs.training_yaml}
     found: list[Difference] = []
     for area, name in (("sagemaker config", SAGEMAKER_CONFIG), ("training config", TRAINING_CONFIG)):
-        old, new = (_tree(data, name) for data in (before.files[name], files[name]))
-        found += config_differences(area, old, new)
+        if before.files[name] != files[name]:
+            old, new = (_tree(data, name) for data in (before.files[name], files[name]))
+            found += config_differences(area, old, new)
     now = _manifest(plan, checkout.read(), {}, None, ())
     uri = plan.job.checkpoints_uri
     if uri and uri == before.request.get("CheckpointConfig", {}).get("S3Uri"):
@@ -313,9 +360,10 @@ def _explaining_interrupts(plan: Plan, progress: _Progress, way_back: str) -> It
         stage, hint = progress.stage, ""
         message = f"interrupted: {stage.value}"
         if interrupted.result is not None:
-            message = (
-                f"interrupted: the job was stopped, and what it left is saved; archived at {plan.experiment}"
+            saved = (
+                "what it left is saved" if interrupted.result.artifacts else "nothing that it left is saved"
             )
+            message = f"interrupted: the job was stopped, and {saved}; archived at {plan.experiment}"
         elif stage is _Stage.SEALED:
             hint = f"start it with: rerun {plan.experiment}"
         elif stage is _Stage.STARTED and plan.target == "aws":
@@ -324,7 +372,9 @@ def _explaining_interrupts(plan: Plan, progress: _Progress, way_back: str) -> It
         raise CommandInterrupted(message, signal_number=interrupted.number, hint=hint) from None
 
 
-def _documents(plan: Plan, surroundings: Surroundings) -> tuple[Manifest, dict[str, bytes]]:
+def _documents(
+    plan: Plan, surroundings: Surroundings, prepared: Prepared
+) -> tuple[Manifest, dict[str, bytes]]:
     """The manifest and the files of a new experiment. Raises UnsafeError for a secret in the uncommitted changes."""
     checkout = surroundings.checkout.read()
     files = {
@@ -338,7 +388,8 @@ def _documents(plan: Plan, surroundings: Surroundings) -> tuple[Manifest, dict[s
         secret_scan.refuse([scan])
         allowed = tuple(str(finding) for finding in scan.allowed)
         files[PATCH] = checkout.patch
-    return _manifest(plan, checkout, files, surroundings.identity(), allowed), files
+    manifest = _manifest(plan, checkout, files, surroundings.identity(), allowed)
+    return replace(manifest, image_digest=prepared.image_digest or manifest.image_digest), files
 
 
 def _manifest(

@@ -10,7 +10,7 @@ from dataclasses import asdict
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from sagemaker_launcher.console import Console, err, out, write
+from sagemaker_launcher.console import Console, err, one_line, out, write
 from sagemaker_launcher.differences import Difference
 from sagemaker_launcher.errors import LauncherError
 from sagemaker_launcher.findings import Finding
@@ -18,8 +18,10 @@ from sagemaker_launcher.result import COMPLETED, FAILED, JobResult
 
 if TYPE_CHECKING:
     from sagemaker_launcher.launch import Plan
+    from sagemaker_launcher.planning.overview import Overview
 
 _SCHEMA = 1
+_NAME_WIDTH, _NAME_WIDTH_MAX = 9, 16  # of the names of checks; names of jobs are longer
 _LINE_MAX = 8 * 1024  # characters of a log line that are shown
 _HOST_COLOURS = ("magenta", "cyan", "green", "blue", "yellow")
 _COLOURS = {COMPLETED: "green", FAILED: "red"}
@@ -52,7 +54,7 @@ class ConsoleEvents:
 
     def phase(self, name: str, message: str = "") -> None:
         """See `Events`."""
-        self._console.line((name, "bold"), (f"  {message}" if message else "", ""))
+        self._console.line((name, "bold"), (f"  {one_line(message)}" if message else "", ""))
 
     def note(self, text: str) -> None:
         """See `Events`."""
@@ -64,7 +66,7 @@ class ConsoleEvents:
         shown = line if len(line) <= _LINE_MAX else f"{line[:_LINE_MAX]}…"
         number = host.rpartition("-")[2]
         colour = _HOST_COLOURS[int(number) % len(_HOST_COLOURS)] if number.isdecimal() else _HOST_COLOURS[0]
-        (self._lines or self._console).line((f"{host} | ", colour), (shown, ""))
+        (self._lines or self._console).line((f"{host} | ", colour), (one_line(shown), ""))
 
     def progress(self, what: str, total: int) -> AbstractContextManager[Callable[[int], None]]:
         """See `Events`."""
@@ -77,29 +79,41 @@ def print_json(document: Mapping[str, Any]) -> None:
 
 
 def launch_document(
-    plan: Plan, result: JobResult | None, differences: Iterable[Difference] = ()
+    plan: Plan, overview: Overview, result: JobResult | None, differences: Iterable[Difference] = ()
 ) -> dict[str, Any]:
-    """What `launch --json` and `rerun --json` answer."""
+    """What `launch --json` and `rerun --json` answer; without a result, that of a dry run."""
     document: dict[str, Any] = {
         "job_name": plan.job.name,
         "target": plan.target,
         "experiment": str(plan.experiment),
         "request": plan.request,
+        "plan": overview.document(),
     }
     if plan.original:
         document["rerun_of"] = str(plan.original.folder)
         document["differences"] = [asdict(difference) for difference in differences]
-    return document | ({"result": result.to_json()} if result else {})
+    if result is None:
+        return document
+    return {**document, "result": result.to_json(), "cost_usd": overview.cost_usd(result.billable_seconds)}
 
 
-def print_plan(plan: Plan) -> None:
+def print_request(plan: Plan) -> None:
     """The request of a dry run."""
     out().line((json.dumps(plan.request, indent=2), ""))
 
 
-def print_result(plan: Plan, result: JobResult, *, model: str, folder: str, again: str) -> None:
+def print_overview(overview: Overview) -> None:
+    """What is going to happen, on stderr."""
+    rows, told = list(overview.rows()), err()
+    width = max(len(name) for name, _ in rows) + 2
+    for name, value in rows:
+        told.line((name.ljust(width), "bold"), (value.replace("\n", f"\n{' ' * width}"), ""))
+
+
+def print_result(overview: Overview, result: JobResult, *, model: str, folder: str, again: str) -> None:
     """How a job ended, where its model and its experiment lie on this machine (if they do), how to repeat it."""
-    rows = [("job", plan.job.name), *result_rows(result)]
+    plan = overview.plan
+    rows = [("job", plan.job.name), *result_rows(result), *overview.cost_rows(result.billable_seconds)]
     if model:
         rows.append(("model", model))
     rows.append(("experiment", str(plan.experiment)))
@@ -113,31 +127,42 @@ def print_differences(differences: Iterable[Difference]) -> None:
     found, told = list(differences), err()
     for difference in found:
         change = f"{difference.name}: {difference.before} -> {difference.after}"
-        told.line((f"{difference.area}  ", "yellow"), (change, ""))
+        told.line((f"{difference.area}  ", "yellow"), (one_line(change), ""))
     if not found:
         told.line(("nothing differs from the archived experiment", ""))
 
 
 def findings_document(subject: str, groups: Mapping[str, Iterable[Finding]]) -> dict[str, Any]:
-    """What `doctor --json` answers: the findings of every group of checks."""
+    """What `check --json`, `doctor --json` and `verify --json` answer: the findings of every group of checks."""
     return {
         "subject": subject,
         "checks": [
-            {"group": group, **asdict(finding)} for group, findings in groups.items() for finding in findings
+            {"group": group, **_finding_document(finding)}
+            for group, findings in groups.items()
+            for finding in findings
         ],
     }
+
+
+def _finding_document(finding: Finding) -> dict[str, Any]:
+    """A finding; how a command ends because of it matters only when it failed."""
+    document = asdict(finding)
+    exit_code, code = document.pop("exit_code"), document.pop("code")
+    return document | ({"exit": int(exit_code), "code": code} if finding.verdict == "failed" else {})
 
 
 def print_findings(subject: str, groups: Mapping[str, Iterable[Finding]]) -> None:
     """What was looked at, then a line for each finding, and its fix below it."""
     answer = out()
     answer.line((subject, "bold"))
-    for finding in (finding for findings in groups.values() for finding in findings):
+    found = [finding for findings in groups.values() for finding in findings]
+    width = max(_NAME_WIDTH, *(len(one.name) for one in found if len(one.name) <= _NAME_WIDTH_MAX), 0)
+    for finding in found:
         head = (f"{finding.verdict:<9}", _VERDICT_COLOURS[finding.verdict])
-        text = finding.message.replace("\n", f"\n{' ' * 19}")
-        answer.line(head, (f"{finding.name:<9} ", "bold"), (text, ""))
+        text = finding.message.replace("\n", f"\n{' ' * (width + 10)}")
+        answer.line(head, (f"{finding.name:<{width}} ", "bold"), (text, ""))
         for line in _lines(finding.fix):
-            answer.line((f"{'fix:':>18} ", "cyan"), (line, ""))
+            answer.line((f"{'fix:':>{width + 9}} ", "cyan"), (line, ""))
 
 
 def error_document(error: LauncherError) -> dict[str, Any]:

@@ -1,0 +1,250 @@
+"""Carries a plan out, and reports what came of it: what `launch` and `rerun` share."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from sagemaker_launcher import estimator
+from sagemaker_launcher import launch as story
+from sagemaker_launcher.cli import program_name
+from sagemaker_launcher.cli.rehearsing import (
+    REHEARSAL_TARGETS,
+    EndOptions,
+    RehearsalOptions,
+    rehearsal_target,
+    terms_of,
+)
+from sagemaker_launcher.cli.reviewing import Review, aws_of, sources_of_dry_run, storage_of
+from sagemaker_launcher.comeback import console_links
+from sagemaker_launcher.differences import Difference
+from sagemaker_launcher.errors import CredentialsError, UnsafeError, UsageError
+from sagemaker_launcher.events import Events
+from sagemaker_launcher.naming import RoleArn, S3Uri
+from sagemaker_launcher.planning.inquiry import Compare, Inquiry, Sources
+from sagemaker_launcher.planning.overview import Overview
+from sagemaker_launcher.provenance import CheckoutReader
+from sagemaker_launcher.rehearsal.terms import Terms
+from sagemaker_launcher.result import JobResult
+from sagemaker_launcher.storage import FolderStorage, Storage
+from sagemaker_launcher.targets import Target
+
+if TYPE_CHECKING:
+    from sagemaker_launcher.aws import Aws
+
+_Options = TypeVar("_Options")
+
+
+@dataclass(frozen=True)
+class RunOptions:
+    """How a launch is carried out; the options that `launch` and `rerun` share."""
+
+    s3_root: Path | None
+    programs: RehearsalOptions
+    ends: EndOptions
+    dry_run: bool
+    offline: bool
+    detach: bool
+    yes: bool
+    skip_check: tuple[str, ...]
+    allow_drift: bool
+    as_json: bool
+
+    @classmethod
+    def of(cls, values: Mapping[str, Any]) -> RunOptions:
+        """Made of click's values."""
+        return cls(
+            s3_root=values["s3_root"],
+            programs=_part(RehearsalOptions, values),
+            ends=_part(EndOptions, values),
+            dry_run=values["dry_run"],
+            offline=values["offline"],
+            detach=values["detach"],
+            yes=values["yes"],
+            skip_check=values["skip_check"],
+            allow_drift=values.get("allow_drift", False),
+            as_json=values["as_json"],
+        )
+
+
+def _part(kind: type[_Options], values: Mapping[str, Any]) -> _Options:
+    return kind(**{field.name: values[field.name] for field in fields(kind)})  # type: ignore[arg-type]
+
+
+class Run:
+    """Carries a plan out and reports it. What takes time and needs no plan is begun when this is made.
+
+    Args:
+        options: How to carry it out.
+        target: Where the job is going to run.
+        folder: Where the git repository is looked for.
+        trusting: Whether the role may be another account's.
+    """
+
+    def __init__(self, options: RunOptions, target: str, folder: Path, *, trusting: bool = True) -> None:
+        if options.offline and not options.dry_run:
+            raise UsageError("--offline: only a dry run can do without AWS", hint="add --dry-run")
+        if options.skip_check and target != "aws":
+            raise UsageError(f"--skip-check: a job on {target} is not checked by AWS")
+        if options.detach and target != "aws":
+            raise UsageError(f"--detach: a job on {target} ends with this command")
+        if options.s3_root and target == "aws" and not options.dry_run:
+            raise UsageError(
+                "--s3-root stands in for S3, and a job on AWS needs S3 itself",
+                hint="add --on docker or --on process",
+            )
+        self._options = options
+        self._folder = folder
+        self._trusting = trusting
+        if not options.dry_run:
+            if target == "aws":
+                estimator.begin_import()
+            _ = self._checkout
+
+    @cached_property
+    def _checkout(self) -> CheckoutReader:
+        return CheckoutReader(self._folder)
+
+    def checkout_root(self) -> Path:
+        """The root of the git repository that the user stands in; without one, the current folder."""
+        checkout = self._checkout.read()
+        return checkout.root if checkout else Path.cwd()
+
+    def carry_out(self, plan: story.Plan) -> int:
+        """Dry run or launch, and the report. Gives the exit code."""
+        from sagemaker_launcher import report  # noqa: PLC0415 - a rehearsal has to reach its program soon
+
+        events = report.ConsoleEvents()
+        for warning in plan.configs.warnings:
+            events.note(warning)
+        # Before anything else: it may be a mistake in the command line.
+        terms = terms_of(self._options.ends, plan.target, spot=plan.job.limits.spot)
+        differences = story.differences(plan, plan.original, self._checkout) if plan.original else ()
+        if plan.original:
+            report.print_differences(differences)
+        if self._options.dry_run:
+            self._dry_run(plan, differences)
+            return 0
+        overview, outcome = self._execute(plan, terms, events)
+        if self._options.as_json:
+            found = (*differences, *outcome.drift)
+            report.print_json(report.launch_document(plan, overview, outcome.result, found))
+        else:
+            from sagemaker_launcher.cli.looking import rerun_command  # noqa: PLC0415 - as above
+
+            report.print_result(
+                overview,
+                outcome.result,
+                model=self._here(outcome.result.artifacts.get("model", "")),
+                folder=self._here(str(plan.experiment)),
+                again=rerun_command(
+                    str(plan.experiment), self._options.s3_root, self._options.programs.words(plan.target)
+                ),
+            )
+            if plan.target == "aws":
+                _print_way_on(plan, outcome.result)
+        return 0 if self._options.detach else int(outcome.result.command_exit_code)
+
+    def _dry_run(self, plan: story.Plan, differences: tuple[Difference, ...]) -> None:
+        """Shows what a launch would do. Refuses what a launch would refuse, unless AWS was not asked for the price."""
+        from sagemaker_launcher import report  # noqa: PLC0415 - as above
+
+        sources = sources_of_dry_run(plan, self._options.s3_root, offline=self._options.offline)
+        if sources.storage:
+            _ = self._checkout
+        overview = Inquiry(plan, sources).overview(self._compare(plan))
+        if not self._options.as_json:
+            report.print_request(plan)
+            report.print_overview(overview)
+        if not self._options.yes and not (overview.offline and overview.max_cost_usd is None):
+            overview.refuse_beyond_budget()
+        if self._options.as_json:
+            report.print_json(report.launch_document(plan, overview, None, differences))
+
+    def _compare(self, plan: story.Plan) -> Compare:
+        return lambda before: story.differences(plan, before, self._checkout)
+
+    def _execute(self, plan: story.Plan, terms: Terms, events: Events) -> tuple[Overview, story.Outcome]:
+        try:
+            surroundings, review = self._surroundings(plan, terms, events)
+            outcome = story.execute(
+                plan, surroundings, detach=self._options.detach, allow_drift=self._options.allow_drift
+            )
+        except CredentialsError as error:
+            if plan.target in REHEARSAL_TARGETS:
+                error.hint += "\nor rehearse without AWS, with a folder in the place of S3: --s3-root DIR"
+            raise
+        return review.overview, outcome
+
+    def _surroundings(
+        self, plan: story.Plan, terms: Terms, events: Events
+    ) -> tuple[story.Surroundings, Review]:
+        aws, storage = self._places(plan)
+        if aws and plan.target == "aws":
+            if not self._trusting:
+                _refuse_foreign_role(plan, aws)
+            target, sources = _aws_target(aws, plan, self._options.skip_check), Sources(aws, storage)
+        else:
+            target, sources = self._rehearsal(plan, terms, storage), Sources()
+        review = Review(Inquiry(plan, sources), self._compare(plan), refuses=not self._options.yes)
+        return (
+            story.Surroundings(
+                target,
+                storage,
+                lambda: aws.identity if aws else None,
+                review,
+                self._checkout,
+                events,
+                program_name(),
+            ),
+            review,
+        )
+
+    def _places(self, plan: story.Plan) -> tuple[Aws | None, Storage]:
+        """AWS, unless a folder stands in for it, and where the archive and the data are."""
+        if self._options.s3_root is not None:
+            return None, FolderStorage(self._options.s3_root)
+        aws = aws_of(plan)
+        return aws, storage_of(plan, aws)
+
+    def _rehearsal(self, plan: story.Plan, terms: Terms, storage: Storage) -> Target:
+        options, image = self._options.programs, plan.job.image.uri
+        return rehearsal_target(plan.target, plan.configs, storage, options, terms, image)
+
+    def _here(self, uri: str) -> str:
+        """Where an object or a folder lies on this machine, when a folder stands in for S3."""
+        root = self._options.s3_root
+        if not uri or root is None:
+            return ""
+        place = S3Uri.parse(uri)
+        return str(root / place.bucket / place.key)
+
+
+def _refuse_foreign_role(plan: story.Plan, aws: Aws) -> None:
+    """An archive, which others can write to, must not choose whose account a job works in."""
+    role, account = plan.job.role, aws.identity.account
+    if RoleArn.parse(role).account != account:
+        raise UnsafeError(
+            f"the archived role {role} is of another account than yours, {account}",
+            hint="name one of yours: --set ESTIMATOR.ROLE ARN; --yes takes the archived one",
+            code="foreign_role",
+        )
+
+
+def _aws_target(aws: Aws, plan: story.Plan, skip: tuple[str, ...]) -> Target:
+    from sagemaker_launcher.console import err  # noqa: PLC0415
+    from sagemaker_launcher.preflight.run import run_checks  # noqa: PLC0415
+    from sagemaker_launcher.targets.aws import AwsTarget  # noqa: PLC0415 - needs boto3
+
+    return AwsTarget(aws, lambda: run_checks(plan.subject, aws, skip), attended=err().is_terminal)
+
+
+def _print_way_on(plan: story.Plan, result: JobResult) -> None:
+    """Where AWS shows a job, and what to try after one that failed; its log has just been seen."""
+    from sagemaker_launcher.jobs import job_report  # noqa: PLC0415 - only for jobs on AWS
+
+    job_report.print_links(console_links(plan.job.name, plan.job.region))
+    job_report.print_trouble(result)
