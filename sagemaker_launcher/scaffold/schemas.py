@@ -1,0 +1,91 @@
+"""The files with the JSON Schemas of both configs, which editors find through the first line of a config."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+from sagemaker_launcher import defaults, strict_yaml
+from sagemaker_launcher.coercion import merge
+from sagemaker_launcher.config import sagemaker_schema
+from sagemaker_launcher.errors import ConfigError, Problem
+from sagemaker_launcher.scaffold.comments import key_comments
+from sagemaker_launcher.scaffold.json_schema import JsonSchema, Notes, json_schema
+from sagemaker_launcher.scaffold.limits import limits
+from sagemaker_launcher.training_schema import TrainingSchema, load_training_schema
+
+_SUFFIX = ".schema.json"
+
+
+def modeline(config: Path) -> str:
+    """The comment with which a config names its schema to an editor, relative to itself.
+
+    https://github.com/redhat-developer/yaml-language-server#using-inlined-schema
+    """
+    return f"# yaml-language-server: $schema={schema_file(config).name}"
+
+
+def schema_file(config: Path) -> Path:
+    """Where the schema of a config lies: beside it."""
+    return config.with_name(config.stem + _SUFFIX)
+
+
+def schemas_of(config: Path) -> dict[Path, bytes]:
+    """The schemas of a SageMaker config and of its training config, by the files that they belong into.
+
+    Args:
+        config: The SageMaker config; only what it says of TRAINING_CONFIG and SOURCE.DIR matters.
+
+    Returns:
+        Without the training config's schema when the training code has no `config.py` here.
+
+    Raises:
+        ConfigError: The config cannot be read, or `config.py` cannot be loaded.
+    """
+    merged = merge(sagemaker_schema(), strict_yaml.read(config), str(config))
+    folder, training = merged.values["SOURCE"]["DIR"], config.parent / merged.values["TRAINING_CONFIG"]
+    found = {schema_file(config): _bytes(sagemaker_json_schema())}
+    problems: list[Problem] = []
+    own = load_training_schema(config.parent / folder if folder else None, problems)
+    if problems:
+        raise ConfigError(problems)
+    if own:
+        found[schema_file(training)] = _bytes(training_json_schema(own))
+    return found
+
+
+def sagemaker_json_schema() -> JsonSchema:
+    """The JSON Schema of the SageMaker config."""
+    return json_schema(sagemaker_schema(), "SageMaker config", Notes(_sagemaker_comments(), limits()))
+
+
+def training_json_schema(own: TrainingSchema) -> JsonSchema:
+    """The JSON Schema of the training config, with the comments of the `config.py` that says what is in it."""
+    try:
+        written = key_comments(own.path.read_text("utf-8"))
+    except (SyntaxError, ValueError):  # it could be loaded, so only its encoding is not ours
+        written = {}
+    comments = {key.partition(".")[2]: text for key, text in written.items() if "." in key}
+    return json_schema(own.schema, "Training config", Notes(comments))
+
+
+def _sagemaker_comments() -> dict[str, str]:
+    source = Path(defaults.__file__).read_text("utf-8")
+    written = key_comments(source)
+    names = {id(value): name for name, value in vars(defaults).items() if isinstance(value, Mapping)}
+    comments = _of_tree("_C", "", written)
+    for place, element in defaults.ELEMENTS.items():
+        if id(element) in names:
+            comments |= _of_tree(names[id(element)], f"{place}.*.", written)
+    return comments
+
+
+def _of_tree(name: str, prefix: str, written: Mapping[str, str]) -> dict[str, str]:
+    """The comments on a tree of defaults, by the keys that its values have in a config."""
+    start = f"{name}."
+    return {prefix + key.removeprefix(start): text for key, text in written.items() if key.startswith(start)}
+
+
+def _bytes(schema: JsonSchema) -> bytes:
+    return (json.dumps(schema, indent=1, ensure_ascii=False) + "\n").encode()
