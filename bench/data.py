@@ -37,7 +37,7 @@ from sagemaker_launcher.rehearsal.cache import DataCache
 from sagemaker_launcher.rehearsal.channels import list_channel
 from sagemaker_launcher.s3_storage import S3Storage
 
-storage = S3Storage(Aws("us-east-1"))
+storage = S3Storage(Aws("us-east-1", account="123456789012"))
 cache, content = DataCache(Path(sys.argv[1]) / "cache", storage), list_channel({CHANNEL!r}, "File", storage)
 cache.fetch(content.objects)
 cache.link(content.objects, Path(sys.argv[1]) / "tree")

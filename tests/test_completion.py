@@ -46,6 +46,7 @@ def test_commands_and_options_are_completed(shell: CommandLine) -> None:
     assert completed(shell, "li") == ["list"]
     assert completed(shell, "list", "--s") == ["--status", "--since", "--sort", "--s3-root"]
     assert completed(shell, "rerun", "x", "--res") == ["--resume"]
+    assert completed(shell, "init", "--w") == ["--write-policies"]
     assert completed(shell, "list", "zzz") == []
 
 

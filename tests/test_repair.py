@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import platform
 import subprocess
 import sys
@@ -24,6 +25,7 @@ from sagemaker_launcher.naming import S3Uri, job_name
 from sagemaker_launcher.result import JobResult, Transition
 from sagemaker_launcher.storage import FolderStorage, sha256
 from tests.commands import CommandLine
+from tests.fault_rows import provokes
 from tests.project import Project
 from tests.stand_in import ARCHIVE, document, launch, local, nothing_written, rehearse, snapshot
 
@@ -33,6 +35,10 @@ ELSEWHERE = Author("me", "another-machine", 1)
 ENDED = JobResult(
     "Failed", "Failed", "AlgorithmError", 7, 7, transitions=(Transition("Training", "2026-11-21"),)
 )
+
+
+def cache_of(cli: CommandLine) -> Path:
+    return Path(cli.environment["HOME"], ".cache", "sagemaker-launcher")
 
 
 def dead_process() -> int:
@@ -70,7 +76,12 @@ class Team:
         manifest = Manifest(
             job, "digits", target, created, author, (), {}, "1", "us-east-1", "image:1", "", {}
         )
-        request = b'{"ResourceConfig": {"InstanceType": "ml.m5.large", "InstanceCount": 2}}'
+        request = json.dumps(
+            {
+                "ResourceConfig": {"InstanceType": "ml.m5.large", "InstanceCount": 2},
+                "OutputDataConfig": {"S3OutputPath": "s3://team/outputs"},
+            }
+        ).encode()
         sealed = self.archive.seal(folder, {"request.json": request}, manifest)
         if state is State.STARTED:
             self.archive.record_launch(folder, Launch("arn", created, sealed.manifest_sha256))
@@ -230,21 +241,29 @@ def test_two_repairs_at_once_agree(team: Team) -> None:
     assert team.statuses() == {folder.name: "not started"}
 
 
+@provokes(67)
 def test_the_doctor_settles_what_a_killed_launcher_left(cli: CommandLine, project: Project) -> None:
     project.program("import time\nprint('running', flush=True)\ntime.sleep(60)\n")
     words = ("launch", project.config, "--on", "process", "--s3-root", project.s3)
     process = cli.start(*words)
     assert process.stderr is not None
-    next(line for line in process.stderr if "running" in line)
+    next(line for line in process.stderr if line == "algo-1 | running\n")
     process.kill()
     process.communicate()
     place = ("--s3-root", project.s3, "--archive", ARCHIVE)
     told = cli("doctor", "--repair", "--dry-run", *place)
-    assert (told.code, "would" in told.out or "doctor --repair settles it" in told.out) == (0, True)
+    assert (told.code, "doctor --repair settles it" in told.out) == (0, True)
+    assert "doctor --repair removes it" in told.out
+    [folder] = (cache_of(cli) / "rehearsals").glob("*/")
     done = cli("doctor", "--repair", *place, "--json")
     assert done.code == 0, done.err
-    [check] = done.json["checks"]
-    assert (check["group"], check["verdict"]) == ("experiments", "ok")
+    verdicts = {check["group"]: (check["verdict"], check["message"]) for check in done.json["checks"]}
+    assert verdicts["leftovers"] == (
+        "ok",
+        f"removed: a killed rehearsal: {folder}, and what it has left running",
+    )
+    assert verdicts["experiments"][0] == "ok"
+    assert not snapshot(cache_of(cli) / "rehearsals")
     [experiment] = cli("list", *place, "--json").json["experiments"]
     assert (experiment["state"], experiment["status"]) == ("abandoned", "abandoned")
     assert (local(project, experiment["experiment"]) / "abandoned.json").is_file()

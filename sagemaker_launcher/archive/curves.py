@@ -4,32 +4,37 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from itertools import pairwise
 
+from sagemaker_launcher.interrupts import TookTooLongError, at_most
 from sagemaker_launcher.rehearsal.metrics import MetricReader
 from sagemaker_launcher.request import Request
 
 BLOCKS, ASCII = "▁▂▃▄▅▆▇█", "_.-=+*#@"
 _WIDTH = 40
+_PATIENCE_S = 2.0  # a log of 64 MiB takes less
 
 
 def courses(request: Request, lines: Iterable[str]) -> Mapping[str, Sequence[float]]:
     """The values of each metric that the request defines, in the order of the log's lines.
 
     Args:
-        request: A CreateTrainingJob request; one whose expressions do not compile has no metrics.
-        lines: The log.
+        request: A CreateTrainingJob request; what is none, or has expressions that do not compile, has no metrics.
+        lines: The log; after two seconds, no more of it is read.
     """
     try:
         reader = MetricReader(request)
-    except (re.error, KeyError, TypeError):
+    except (re.error, ArithmeticError, AttributeError, LookupError, RecursionError, TypeError):
         return {}
     found: dict[str, list[float]] = {}
-    for line in lines:
-        reader.values.clear()
-        reader.read(line)
-        for name, value in reader.values.items():
-            found.setdefault(name, []).append(value)
+    # There are expressions that need years for one line, and whoever can write to the archive may have made one.
+    with suppress(TookTooLongError), at_most(_PATIENCE_S):
+        for line in lines:
+            reader.values.clear()
+            reader.read(line)
+            for name, value in reader.values.items():
+                found.setdefault(name, []).append(value)
     return found
 
 
@@ -39,7 +44,8 @@ def drawn(values: Sequence[float], levels: str) -> str:
         return ""
     columns = min(len(values), _WIDTH)
     bounds = [number * len(values) // columns for number in range(columns + 1)]
-    means = [sum(values[start:end]) / (end - start) for start, end in pairwise(bounds)]
+    # Divided one by one, since the sum of huge numbers is infinite.
+    means = [sum(value / (end - start) for value in values[start:end]) for start, end in pairwise(bounds)]
     low, high = min(means), max(means)
     # Halves, so that the difference of two huge numbers does not become infinite.
     span = high / 2 - low / 2

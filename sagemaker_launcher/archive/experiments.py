@@ -8,8 +8,9 @@ to, and `repair` one in the folder of an experiment that never will have a resul
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import Enum
 from itertools import islice
@@ -125,6 +126,11 @@ class Entry:
 
     stem: str
     uri: S3Uri
+
+    @property
+    def second(self) -> str:
+        """The second of the launch, as the index counts."""
+        return self.stem.partition("-")[0]
 
     @property
     def job_name(self) -> str:
@@ -278,11 +284,30 @@ class Archive:
         """The job names of all experiments, newest first."""
         return (entry.job_name for entry in self.entries() if launch_second(entry.job_name))
 
-    def intents(self, limit: int) -> Iterator[Intent]:
-        """The reservations of the newest experiments, newest first; those that cannot be read are left out."""
-        entries = self.entries(limit)
-        while batch := list(islice(entries, _CONCURRENT)):
-            yield from filter(None, _in_parallel(self._intent_or_none, batch))
+    def names_of(self, experiment_name: str, limit: int) -> tuple[str, ...] | None:
+        """The job names of an experiment and of those below it, newest first; None when they are more than the limit.
+
+        Their folders tell them. Of a launch that ended before it had one, only the index tells.
+        """
+        if experiment_name_problem(experiment_name):
+            return ()
+        names: list[str] = []
+        folders = [(self._root / experiment_name).folder]
+        while folders and len(names) + len(folders) <= limit:
+            for found in islice(self._storage.folders(folders.pop()), limit + 1):
+                if launch_second(found.name) is None:
+                    folders.append(found)
+                else:
+                    names.append(found.name)
+        return None if folders or len(names) > limit else tuple(sorted(names, key=self._stem))
+
+    def entry_of(self, job_name: str) -> Entry:
+        """The entry of the index of a job."""
+        return self.entry(self._stem(job_name))
+
+    def intents(self, entries: Iterable[Entry]) -> list[Intent]:
+        """The reservations of experiments; those that cannot be read are left out."""
+        return [found for found in _in_parallel(self._intent_or_none, list(entries)) if found]
 
     def headlines(self, limit: int = 0) -> Iterator[tuple[str, Headline]]:
         """The headlines with their stems, newest first; those that this version cannot read are left out."""
@@ -292,6 +317,18 @@ class Archive:
                 yield read_key(item.uri.key.removeprefix(place.key))
             except ValueError:
                 continue
+
+    def headlines_of(self, stems: Sequence[str]) -> dict[str, Headline]:
+        """The headlines of some experiments by their stems, as far as they have one."""
+        found = zip(stems, _in_parallel(self._headline_in_key, list(stems)), strict=True)
+        return {stem: headline for stem, headline in found if headline}
+
+    def _headline_in_key(self, stem: str) -> Headline | None:
+        place = (self._root / _HEADLINES).folder
+        for item in self._storage.list(place / f"{stem}.", 1):
+            with suppress(ValueError):
+                return read_key(item.uri.key.removeprefix(place.key))[1]
+        return None
 
     def full_headline(self, summary: Summary) -> Headline:
         """A headline with what its key had no room for."""
@@ -323,8 +360,8 @@ class Archive:
     def _summary(self, entry: Entry) -> Summary:
         try:
             return self._readable_summary(entry)
-        except IntegrityError:
-            # One entry that somebody spoiled must not hide all others.
+        except (IntegrityError, NotFoundError):
+            # One entry that somebody spoiled or deleted must not hide all others.
             created = _time_of(entry.stem.partition("-")[0])
             return Summary(entry.stem, entry.uri, State.UNREADABLE, Headline("", created, "", ""))
 
@@ -350,7 +387,7 @@ class Archive:
     def _intent_or_none(self, entry: Entry) -> Intent | None:
         try:
             return self._intent(entry)
-        except IntegrityError:
+        except (IntegrityError, NotFoundError):
             return None
 
     def _index_entry(self, job_name: str) -> S3Uri:
@@ -426,7 +463,8 @@ def _time_of(number: str) -> str:
 def _refuse(folder: S3Uri, problems: Sequence[str]) -> None:
     raise IntegrityError(
         f"{folder} is not what was sealed: {'; '.join(problems)}",
-        hint="somebody with write access changed the archive; look at the bucket's versions",
+        hint="somebody with write access changed the archive; a bucket that keeps versions still has what was there: "
+        f"aws s3api list-object-versions --bucket {folder.bucket} --prefix {folder.key}",
         code="tampered",
     )
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
-from typing import BinaryIO, cast
+from typing import BinaryIO, TextIO, cast
 
 from sagemaker_launcher.archive.experiments import LOGS, Experiment
 from sagemaker_launcher.archive.unpacking import Names, unpack
@@ -28,6 +29,7 @@ _OWNER = ".experiment"  # names the experiment that a folder belongs to
 _INCOMPLETE = ".incomplete"  # a folder; what is in it is not whole
 _OBJECTS_MAX = 200_000
 _NOTHING = "part_not_found"
+CloudLog = Callable[[], Iterable[tuple[str, str]]]
 _ARCHIVES = {"model": "model.tar.gz", "output": "output.tar.gz"}
 
 
@@ -54,16 +56,25 @@ class Fetching:
         experiment: The experiment, verified.
         folder: Where to.
         events: Who is told.
+        cloud_log: Gives the host and the text of each line that CloudWatch has of the job; None where it has none.
         packed: Whether archives stay as they are.
     """
 
     def __init__(
-        self, storage: Storage, experiment: Experiment, folder: Path, events: Events, *, packed: bool = False
+        self,
+        storage: Storage,
+        experiment: Experiment,
+        folder: Path,
+        events: Events,
+        cloud_log: CloudLog | None = None,
+        *,
+        packed: bool = False,
     ) -> None:
         self._storage = storage
         self._experiment = experiment
         self._folder = folder
         self._events = events
+        self._cloud_log = cloud_log
         self._packed = packed
 
     def fetch(self, parts: Sequence[str]) -> tuple[Fetched, ...]:
@@ -136,6 +147,8 @@ class Fetching:
         return len(self._experiment.files)
 
     def _objects(self, part: str, target: Path) -> int:
+        if part == "logs" and self._cloud_log:
+            return self._lines(self._cloud_log, target)
         if part == "logs":
             return self._tree((self._experiment.folder / LOGS).folder, part, target)
         place = self._outputs
@@ -171,6 +184,31 @@ class Fetching:
         path.unlink()
         return files
 
+    def _lines(self, log: CloudLog, target: Path) -> int:
+        """The log of a job that has ended, one file per host."""
+        if not self._experiment.result:
+            raise NotFoundError(
+                "the log is not whole: the archive knows of no end of the job",
+                hint="`wait` notes the end; `logs` shows what there is",
+                code=_NOTHING,
+            )
+        unfinished = self._unfinished("logs")
+        shutil.rmtree(unfinished, ignore_errors=True)
+        unfinished.mkdir(parents=True)
+        self._events.phase("Downloading", "the log, from CloudWatch")
+        names, files = Names(), dict[str, TextIO]()
+        with ExitStack() as opened:
+            for host, text in log():
+                if host not in files:
+                    path = unfinished / names.take(f"{host}.log")
+                    files[host] = opened.enter_context(path.open("w", encoding="utf-8", newline="\n"))
+                files[host].write(f"{text}\n")
+        if not files:
+            unfinished.rmdir()
+            raise NotFoundError("CloudWatch has no log of the job", code=_NOTHING)
+        unfinished.rename(target)
+        return len(files)
+
     def _tree(self, prefix: S3Uri, part: str, target: Path) -> int:
         """Every object below a prefix, as files."""
         items = self._checked(prefix, part)
@@ -199,11 +237,7 @@ class Fetching:
             if len(found) > _OBJECTS_MAX:
                 raise UnsafeError(f"{prefix} has more than {_OBJECTS_MAX:,} objects", code="bomb")
         if not found:
-            raise NotFoundError(
-                f"the experiment has no {part}: nothing at {prefix}",
-                hint="`logs` shows the log of a job on AWS" if part == "logs" else "",
-                code=_NOTHING,
-            )
+            raise NotFoundError(f"the experiment has no {part}: nothing at {prefix}", code=_NOTHING)
         return found
 
     def _whole(self, item: StoredObject, path: Path, what: str) -> Path:

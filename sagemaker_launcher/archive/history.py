@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta, timezone
-from itertools import islice
+from itertools import count, islice
 
 from sagemaker_launcher.archive.experiments import MARKS, Archive, Entry, State, Summary
 from sagemaker_launcher.archive.headline import Headline
@@ -25,6 +25,8 @@ from sagemaker_launcher.result import ENDED, JobResult
 # Gives how jobs on AWS stand, by name, as far as AWS knows them.
 Live = Callable[[Sequence[str]], Mapping[str, JobResult]]
 _PAGE = 1000  # experiments that are joined at once
+_PATIENCE = 10  # pages, until somebody wants to know why nothing is shown yet
+_FEW, _ASKED = 100, 20  # experiments of a name that are asked for one by one, and how many at once
 # Entries of the index appear minutes after the second that they are named after, and clocks are wrong by hours at most.
 _SETTLED_AFTER = timedelta(days=1)
 _SCAN_LASTS_S = 24 * 3600.0
@@ -97,12 +99,20 @@ class History:
         archive: The archive.
         cache: What this machine has already seen of it.
         live: Asks AWS how jobs stand that the archive does not know the end of; None where AWS has no part in it.
+        tell: Hears why it takes long, when it does.
     """
 
-    def __init__(self, archive: Archive, cache: HistoryCache, live: Live | None = None) -> None:
+    def __init__(
+        self,
+        archive: Archive,
+        cache: HistoryCache,
+        live: Live | None = None,
+        tell: Callable[[str], None] = lambda _: None,
+    ) -> None:
         self._archive = archive
         self._cache = cache
         self._live = live
+        self._tell = tell
 
     def newest(self, limit: int, wanted: Filter = Filter()) -> tuple[Summary, ...]:
         """The newest experiments that pass. Without a filter it costs the same whatever the number of experiments is."""
@@ -131,17 +141,29 @@ class History:
 
     def _passing(self, wanted: Filter) -> Iterator[Summary]:
         last = newest_first(wanted.since) if wanted.since else ""
-        for summary in self._all():
+        for summary in self._candidates(wanted):
             if last and summary.stem[: len(last)] > last:
                 return
             if wanted.passes(summary):
                 yield summary
 
-    def _all(self) -> Iterator[Summary]:
-        """Every experiment, newest first: the new ones from S3, and those that are settled from this machine."""
+    def _candidates(self, wanted: Filter) -> Iterator[Summary]:
+        """Every experiment, or, as long as that takes more of S3, the few of a name."""
         known = self._cache.known()
         if known and not 0 <= time.time() - known.scan.at < _SCAN_LASTS_S:
             known = None
+        name = wanted.experiment.rstrip("/")
+        few = self._archive.names_of(name, _FEW) if name and not known else None
+        return self._all(known) if few is None else self._few(few)
+
+    def _few(self, names: Sequence[str]) -> Iterator[Summary]:
+        """Experiments of which each is asked for, so many at once as a list usually shows."""
+        entries = iter([self._archive.entry_of(name) for name in names])
+        while batch := list(islice(entries, _ASKED)):
+            yield from self._summaries(batch, self._archive.headlines_of([entry.stem for entry in batch]))
+
+    def _all(self, known: Known | None) -> Iterator[Summary]:
+        """Every experiment, newest first: the new ones from S3, and those that are settled from this machine."""
         settled = newest_first(datetime.now(timezone.utc) - _SETTLED_AFTER)
         began = time.time()
         fresh = self._joined(self._entries(known), self._archive.headlines(), _PAGE)
@@ -153,7 +175,14 @@ class History:
 
     def _keeping(self, summaries: Iterator[Summary], settled: str) -> Iterator[Summary]:
         """Hands summaries on, and keeps those that are settled."""
-        while page := list(islice(summaries, _PAGE)):
+        for number in count():
+            page = list(islice(summaries, _PAGE))
+            if not page:
+                return
+            if number == _PATIENCE:
+                self._tell(
+                    f"more than {number * _PAGE:,} experiments are read; --since says how far back to go"
+                )
             self._cache.keep([(one.stem, _final(one)) for one in page if one.stem >= settled])
             yield from page
 

@@ -12,7 +12,7 @@ from sagemaker_launcher import strict_yaml
 from sagemaker_launcher.archive.curves import ASCII, BLOCKS, drawn
 from sagemaker_launcher.archive.experiments import PATCH, SAGEMAKER_CONFIG, TRAINING_CONFIG, Experiment
 from sagemaker_launcher.archive.manifest import Manifest
-from sagemaker_launcher.console import out
+from sagemaker_launcher.console import one_line, out
 from sagemaker_launcher.defaults import CHANNEL, get_cfg_defaults
 from sagemaker_launcher.differences import Difference, config_differences
 from sagemaker_launcher.errors import ConfigError
@@ -188,6 +188,7 @@ def print_differences(found: Sequence[Difference]) -> None:
         if one.area != area:
             area = one.area
             answer.line((area, "bold"))
-        answer.line((f"  {one.name}: ", ""), (one.before, "red"), (" -> ", ""), (one.after, "green"))
+        name, before, after = map(one_line, (one.name, one.before, one.after))
+        answer.line((f"  {name}: ", ""), (before, "red"), (" -> ", ""), (after, "green"))
     if not found:
         answer.line(("they do not differ", ""))

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from itertools import islice, takewhile
+from itertools import groupby, islice
 from typing import Protocol
 
-from sagemaker_launcher.archive.experiments import INTENT, MANIFEST, Archive
+from sagemaker_launcher.archive.experiments import INTENT, MANIFEST, Archive, Entry
 from sagemaker_launcher.archive.manifest import Intent, manifest_from
 from sagemaker_launcher.errors import IntegrityError, LauncherError, NotFoundError, UsageError
 from sagemaker_launcher.naming import S3Uri, experiment_name_problem, launch_second
@@ -16,6 +16,7 @@ from sagemaker_launcher.storage import Storage
 LATEST, MINE = "@latest", "@me"
 _DOCUMENT_MAX = 4 * 1024 * 1024  # bytes
 _SHOWN = 5  # of the names that an ambiguous beginning fits
+_LATEST_AMONG = 100  # newest experiments, of which the first that can be read is taken
 _MINE_AMONG = 1000  # newest experiments that are searched for the user's own
 _PREFIX_MIN = 3  # characters
 
@@ -58,7 +59,7 @@ def resolve(text: str, place: Place) -> Reference:
 
     Args:
         text: An S3 URI of an experiment (or of a file in it), a job name, the beginning of exactly one job name,
-            `@latest` (the newest experiment) or `@me` (the newest of this user).
+            `@latest` (the newest experiment) or `@me` (the newest of this user, among the newest 1,000 of all).
         place: Where to look.
 
     Raises:
@@ -125,11 +126,14 @@ def _look_for_reservation(folder: S3Uri, place: Place) -> None:
 
 def _special(text: str, place: Place) -> S3Uri:
     if text == LATEST:
-        found = _newest(place.archive, lambda _: True)
+        found = _newest(place.archive, place.archive.entries(_LATEST_AMONG), lambda _: True)
         problem = "the archive has no experiment yet"
     elif text == MINE:
-        found = _newest(place.archive, lambda intent: intent.author.user == place.user)
-        problem = f"none of the newest {_MINE_AMONG:,} experiments is one of {place.user!r}"
+        user, archive = place.user, place.archive
+        found = _newest(archive, _perhaps_of(user, archive), lambda intent: intent.author.user == user)
+        problem = (
+            f"none of the newest {_MINE_AMONG:,} experiments is one of {user!r}, and {MINE} looks at no more"
+        )
     else:
         raise UsageError(
             f"{text}: no such reference", hint=f"{LATEST} is the newest experiment, {MINE} your newest"
@@ -139,16 +143,21 @@ def _special(text: str, place: Place) -> S3Uri:
     return found
 
 
-def _newest(archive: Archive, wanted: Callable[[Intent], bool]) -> S3Uri | None:
+def _newest(archive: Archive, entries: Iterable[Entry], wanted: Callable[[Intent], bool]) -> S3Uri | None:
     """The newest experiment of some kind; the index orders those of one second by name, and their own clock tells more."""
-    intents = archive.intents(_MINE_AMONG)
-    first = next(filter(wanted, intents), None)
-    if first is None:
-        return None
-    second = launch_second(first.job_name)
-    rivals = takewhile(lambda intent: launch_second(intent.job_name) == second, intents)
-    newest = max(first, *filter(wanted, rivals), first, key=lambda intent: intent.created_at)
-    return archive.folder(newest.experiment_name, newest.job_name)
+    for _, group in groupby(entries, key=lambda entry: entry.second):
+        found = max(
+            filter(wanted, archive.intents(group)), key=lambda intent: intent.created_at, default=None
+        )
+        if found:
+            return archive.folder(found.experiment_name, found.job_name)
+    return None
+
+
+def _perhaps_of(user: str, archive: Archive) -> Iterator[Entry]:
+    """The newest experiments without those of which a list says that somebody else has launched them."""
+    others = {stem for stem, headline in archive.headlines(_MINE_AMONG) if headline.user != user}
+    return (entry for entry in archive.entries(_MINE_AMONG) if entry.stem not in others)
 
 
 def _by_beginning(text: str, archive: Archive, missing: LauncherError) -> S3Uri:

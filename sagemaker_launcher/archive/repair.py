@@ -2,7 +2,7 @@
 
 What is found by its files (see `archive.State`) is settled so: what AWS knows by name and seal is adopted, and its result
 collected when it has ended; what AWS does not know never started; of a rehearsal whose program is gone, there is no more to
-come; and what has a result without a headline gets one.
+come, and what it has uploaded in part is given up; and what has a result without a headline gets one.
 """
 
 from __future__ import annotations
@@ -10,16 +10,20 @@ from __future__ import annotations
 import os
 import platform
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from datetime import datetime, timedelta, timezone
 
 from sagemaker_launcher.archive.experiments import (
+    INTENT,
     MANIFEST,
     REQUEST,
     Archive,
     Entry,
     State,
+    experiment_root,
     headline_of,
     names_in,
+    read_experiment,
     result_in,
 )
 from sagemaker_launcher.archive.headline import ABANDONED, NOT_STARTED, Headline
@@ -32,9 +36,16 @@ from sagemaker_launcher.archive.manifest import (
     manifest_from,
     mapping_from,
 )
-from sagemaker_launcher.archive.recalled import Recall, RecalledJob
+from sagemaker_launcher.archive.recalled import Recall
 from sagemaker_launcher.clock import utc_now
-from sagemaker_launcher.errors import ConflictError, IntegrityError, LauncherError, NotFoundError
+from sagemaker_launcher.errors import (
+    AccessDeniedError,
+    ConflictError,
+    ExitCode,
+    IntegrityError,
+    LauncherError,
+    NotFoundError,
+)
 from sagemaker_launcher.findings import Finding
 from sagemaker_launcher.naming import S3Uri
 from sagemaker_launcher.result import ENDED, JobResult
@@ -86,7 +97,14 @@ class Repair:
         try:
             return self._settled(entry, change=change)
         except IntegrityError as error:
-            return Finding(entry.job_name, "failed", error.message, "look at the versions of the bucket")
+            return Finding(
+                entry.job_name,
+                "failed",
+                error.message,
+                "look at the versions of the bucket",
+                ExitCode.INTEGRITY,
+                error.code,
+            )
         except LauncherError as error:
             return Finding(entry.job_name, "unknown", error.message, error.hint)
 
@@ -153,7 +171,34 @@ class Repair:
             raise IntegrityError(
                 f"the job {case.job_name} on AWS was started with another manifest"
             ) from None
-        return case.adopt(job)
+        return case.adopt(job.result, Launch(job.arn, job.created_at, case.seal))
+
+
+def collect(storage: Storage, folder: S3Uri, job_arn: str, result: JobResult) -> None:
+    """Archives how a job on AWS ended, as somebody has just seen it, unless the archive knows already.
+
+    Args:
+        storage: Where the archive is.
+        folder: The experiment's folder, ending in a slash.
+        job_arn: The job whose result it is: another account or region may have one of the same name.
+        result: Its result; nothing is done with one that has not ended.
+
+    Raises:
+        IntegrityError: The experiment is not what was sealed.
+        LauncherError: The archive cannot be read or written.
+    """
+    if result.status not in ENDED:
+        return
+    intent = intent_from(storage.read(folder / INTENT, _DOCUMENT_MAX), str(folder / INTENT))
+    archive = Archive(storage, experiment_root(folder, intent.experiment_name))
+    case = _Case(storage, archive, folder, intent, change=True)
+    if case.state is State.FINISHED:
+        return
+    manifest = read_experiment(storage, folder).manifest
+    if manifest.target == "aws" and job_arn.endswith(
+        f":{manifest.region}:{manifest.account}:training-job/{manifest.job_name}"
+    ):
+        case.adopt(result)
 
 
 class _Case:
@@ -202,19 +247,33 @@ class _Case:
         headline = self._headline(status, None)
         note = {"status": status, "reason": why, "found_at": utc_now()}
         return self._done(
-            f"{_WORDS[status]}: {why}", lambda: self._archive.mark(self._folder, headline, note)
+            f"{_WORDS[status]}: {why}",
+            self._give_up_uploads,
+            lambda: self._archive.mark(self._folder, headline, note),
         )
 
-    def adopt(self, job: RecalledJob) -> Finding:
-        """Records that a job was started, and how it ended when it has."""
+    def _give_up_uploads(self) -> None:
+        """Of a rehearsal that was killed while it uploaded; what a job on AWS uploads is the service's."""
+        if self._intent.target == "aws" or REQUEST not in self._names:
+            return
+        uri = self._folder / REQUEST
+        request = mapping_from(self._storage.read(uri, _DOCUMENT_MAX), str(uri))
+        try:
+            outputs = S3Uri.parse(request["OutputDataConfig"]["S3OutputPath"])
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise IntegrityError(f"{uri} does not say where outputs are") from error
+        with suppress(AccessDeniedError):
+            self._storage.abort_uploads((outputs / self.job_name).folder)
+
+    def adopt(self, result: JobResult, launch: Launch | None = None) -> Finding:
+        """Records how a job on AWS ended when it has, and that it was started, as far as that is known."""
         steps: list[Callable[[], None]] = []
-        told = f"the job is {job.result.status} on AWS"
-        if self.state is State.NOT_CONFIRMED:
-            launch = Launch(job.arn, job.created_at, self.seal)
+        told = f"the job is {result.status} on AWS"
+        if launch and self.state is State.NOT_CONFIRMED:
             steps.append(lambda: self._archive.record_launch(self._folder, launch))
-        if job.result.status in ENDED:
-            headline = self._headline("", job.result)
-            steps.append(lambda: self._archive.record_result(self._folder, job.result, headline))
+        if result.status in ENDED:
+            headline = self._headline("", result)
+            steps.append(lambda: self._archive.record_result(self._folder, result, headline))
         if not steps:
             return Finding(self.job_name, "ok", f"started: {told}")
         return self._done(told, *steps)

@@ -18,7 +18,9 @@ from typing import IO
 from sagemaker_launcher.errors import EnvironmentProblemError, IntegrityError, UnsafeError
 
 _CHUNK_BYTES = 2**20
-_HEADER_MAX = 2**20  # bytes of a header that only carries a long name; tarfile reads it into memory at once
+_HEADERS_MAX = (
+    2**20
+)  # bytes of all headers before a member; tarfile keeps them in memory, and some of them for good
 _NAME_MAX, _DEPTH_MAX = 255, 64  # bytes of a part of a path, and parts
 _SPECIAL = stat.S_ISUID | stat.S_ISGID | stat.S_ISVTX
 
@@ -111,20 +113,21 @@ class _Unpacking:
         self._links: list[tuple[Path, str, str]] = []
 
     def run(self) -> int:
-        with (
-            gzip.open(self._archive) as unzipped,
-            tarfile.open(fileobj=unzipped, mode="r|", tarinfo=_Member) as tar,
-        ):
-            for count, member in enumerate(tar):
-                if count >= self._limits.members:
-                    raise UnsafeError(
-                        f"{self._archive.name} has more than {self._limits.members:,} files in it",
-                        code="bomb",
-                    )
-                self._unpack(tar, member)
+        with gzip.open(self._archive) as unzipped:
+            source = _Source(unzipped, self._spend)
+            with tarfile.open(fileobj=source, mode="r|", tarinfo=_Member) as tar:  # type: ignore[call-overload] # it only reads
+                count = 0
+                while member := source.next_member(tar):
+                    count += 1
+                    if count > self._limits.members:
+                        raise UnsafeError(
+                            f"{self._archive.name} has more than {self._limits.members:,} files in it",
+                            code="bomb",
+                        )
+                    self._unpack(tar, member)
             # Only at its end the archive's checksum is compared.
-            while rest := unzipped.read(_CHUNK_BYTES):
-                self._spend(len(rest))
+            while source.read(_CHUNK_BYTES):
+                pass
         self._make_links()
         return len(self._files) + len(self._links)
 
@@ -150,7 +153,7 @@ class _Unpacking:
             self._files[path] = place
 
     def _write(self, tar: tarfile.TarFile, member: tarfile.TarInfo, place: Path) -> None:
-        self._spend(member.size)
+        self._require_room(member.size)
         source = tar.extractfile(member)
         if source is None:
             raise _unsafe(member.name, "it has no content")
@@ -190,6 +193,11 @@ class _Unpacking:
                 hint="--packed keeps it as it is",
                 code="bomb",
             )
+
+    def _require_room(self, size: int) -> None:
+        """Refuses a file before any of it is written."""
+        if size > self._left:
+            self._spend(size)
         free = shutil.disk_usage(self._folder).free
         if size > free:
             raise EnvironmentProblemError(
@@ -197,24 +205,48 @@ class _Unpacking:
             )
 
 
-# Headers that only say something of the next one.
-_HEADERS = {
-    tarfile.XHDTYPE,
-    tarfile.XGLTYPE,
-    tarfile.SOLARIS_XHDTYPE,
-    tarfile.GNUTYPE_LONGNAME,
-    tarfile.GNUTYPE_LONGLINK,
-}
+class _Source:
+    """What comes out of the compression. Of what tarfile makes a header of, it gives only so much.
+
+    Args:
+        file: The file.
+        spend: Called with the number of all bytes that come out; raises when there are too many.
+    """
+
+    def __init__(self, file: gzip.GzipFile, spend: Callable[[int], None]) -> None:
+        self._file = file
+        self._spend = spend
+        self._headers_left: int | None = _HEADERS_MAX  # the first header is read when the archive is opened
+
+    def read(self, size: int) -> bytes:
+        data = self._file.read(size)
+        self._spend(len(data))
+        if self._headers_left is not None:
+            self._headers_left -= len(data)
+            if self._headers_left < 0:
+                raise UnsafeError(
+                    f"more than {_HEADERS_MAX:,} bytes of headers before a file, which nothing honest has",
+                    code="bomb",
+                )
+        return data
+
+    def next_member(self, tar: tarfile.TarFile) -> tarfile.TarInfo | None:
+        """The next member of an archive that reads from here; None at its end."""
+        # It would remember every header, and what is said for all members in advance.
+        tar.members.clear()  # type: ignore[attr-defined] # typeshed does not know it
+        tar.pax_headers = {}
+        self._headers_left = _HEADERS_MAX
+        member = tar.next()
+        self._headers_left = None
+        return member
 
 
 class _Member(tarfile.TarInfo):
-    """A header; one that only carries a long name has a limit, since it is read into memory as a whole."""
-
     @classmethod
     def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> _Member:
         member = super().frombuf(buf, encoding, errors)
-        if member.size < 0 or (member.type in _HEADERS and member.size > _HEADER_MAX):
-            raise UnsafeError(f"a header of {member.size:,} bytes, which nothing honest has", code="bomb")
+        if member.size < 0:  # tarfile would read backwards
+            raise UnsafeError(f"a member of {member.size:,} bytes", code="bomb")
         return member
 
 

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from sagemaker_launcher.cli.places import ArchivePlace, archive_options, json_option
+
+if TYPE_CHECKING:
+    from sagemaker_launcher.archive.experiments import Experiment
 
 
 @click.command()
 @click.argument("experiment")
 @click.option("--model", "parts", flag_value="model", multiple=True, help="The model.")
 @click.option("--output", "parts", flag_value="output", multiple=True, help="What lay in /opt/ml/output.")
-@click.option("--logs", "parts", flag_value="logs", multiple=True, help="The logs of a rehearsal.")
+@click.option("--logs", "parts", flag_value="logs", multiple=True, help="The log of each host.")
 @click.option(
     "--configs", "parts", flag_value="configs", multiple=True, help="Both configs, the request, the patch."
 )
@@ -48,7 +53,8 @@ def download(
     place = ArchivePlace(s3_root, archive, config_path)
     found = read_experiment(place.storage, place.find(experiment))
     target = folder or Path(found.folder.name)
-    fetching = Fetching(place.storage, found, target, report.ConsoleEvents(), packed=packed)
+    log = (lambda: _cloud_log(place, found)) if found.manifest.target == "aws" and s3_root is None else None
+    fetching = Fetching(place.storage, found, target, report.ConsoleEvents(), log, packed=packed)
     fetched = fetching.fetch(parts)
     if as_json:
         answers = [{"part": one.part, "path": str(one.path), "files": one.files} for one in fetched]
@@ -57,6 +63,15 @@ def download(
         report.print_rows(
             [(one.part, str(one.path)) for one in fetched] or [("nothing", "it left nothing")], ""
         )
+
+
+def _cloud_log(place: ArchivePlace, experiment: Experiment) -> Iterator[tuple[str, str]]:
+    from sagemaker_launcher.aws import Aws  # noqa: PLC0415 - boto3 only where AWS is meant
+    from sagemaker_launcher.jobs.job_log import JobLog  # noqa: PLC0415
+
+    client = Aws(experiment.manifest.region, place.profile, place.account).client("logs")
+    for line in JobLog(lambda: client, experiment.manifest.job_name).look(last=True):
+        yield line.host, line.text
 
 
 COMMANDS = {"download": download}

@@ -1,9 +1,10 @@
-"""Commands that look and change nothing: check, list, show, diff, verify."""
+"""Commands that look and change nothing: list, show, diff, verify."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,7 +12,6 @@ import click
 
 from sagemaker_launcher.archive.references import MINE
 from sagemaker_launcher.cli import program_name
-from sagemaker_launcher.cli.overrides import override_options, overrides_of
 from sagemaker_launcher.cli.places import ArchivePlace, archive_options, json_option
 from sagemaker_launcher.errors import ExitCode, UsageError
 
@@ -19,43 +19,9 @@ if TYPE_CHECKING:
     from sagemaker_launcher.archive.experiments import Experiment, Summary
     from sagemaker_launcher.archive.history import Live
     from sagemaker_launcher.naming import S3Uri
+    from sagemaker_launcher.result import JobResult
 
 _RERUNS_SHOWN = 5
-
-
-@click.command()
-@click.argument("config", type=click.Path(path_type=Path))
-@override_options
-@click.option(
-    "--offline", is_flag=True, required=True, help="Ask AWS nothing: check what this machine knows."
-)
-@json_option
-def check(
-    config: Path,
-    settings: tuple[tuple[str, str], ...],
-    train: tuple[tuple[str, str], ...],
-    force_instance_type: bool,
-    offline: bool,  # noqa: ARG001 - the only mode, and it has to be named
-    as_json: bool,
-) -> None:
-    """Check a SageMaker CONFIG, its training config and the job that they describe."""
-    from sagemaker_launcher import launch  # noqa: PLC0415 - see the package's docstring
-
-    plan = launch.plan(
-        config,
-        overrides_of(settings, train),
-        target="aws",
-        command=(),
-        allow_unknown_instance_type=force_instance_type,
-    )
-    from sagemaker_launcher import report  # noqa: PLC0415
-
-    for warning in plan.configs.warnings:
-        report.ConsoleEvents().note(warning)
-    if as_json:
-        report.print_json({"valid": True, "warnings": list(plan.configs.warnings)})
-    else:
-        click.echo(f"{config}: both configs and the job are valid")
 
 
 @click.command("list")
@@ -102,7 +68,7 @@ def list_(
         status,
         history.since(since, datetime.now(timezone.utc)) if since else None,
     )
-    found = history.History(place.archive, HistoryCache(place.cache_key), live_jobs(place))
+    found = history.History(place.archive, HistoryCache(place.cache_key), live_jobs(place), _note)
     summaries = (
         found.best(metric, limit, wanted, ascending=ascending) if metric else found.newest(limit, wanted)
     )
@@ -116,6 +82,12 @@ def list_(
     else:
         listing.print_list(summaries)
     _collect(place, [summary for summary in summaries if history.ended_unobserved(summary)])
+
+
+def _note(text: str) -> None:
+    from sagemaker_launcher.report import ConsoleEvents  # noqa: PLC0415 - rarely needed
+
+    ConsoleEvents().note(text)
 
 
 def _collect(place: ArchivePlace, summaries: Sequence[Summary]) -> None:
@@ -263,11 +235,19 @@ def live_jobs(place: ArchivePlace) -> Live | None:
     """Asks AWS how unfinished jobs stand; None where a folder stands in for S3."""
     if place.s3_root is not None:
         return None
-    from sagemaker_launcher.archive.live import LiveJobs  # noqa: PLC0415
-    from sagemaker_launcher.aws import Aws  # noqa: PLC0415 - boto3 only where AWS is meant
-    from sagemaker_launcher.report import ConsoleEvents  # noqa: PLC0415
 
-    return LiveJobs(lambda: Aws(place.region, place.profile).client("sagemaker"), ConsoleEvents())
+    @cache
+    def jobs() -> Live:
+        from sagemaker_launcher.archive.live import LiveJobs  # noqa: PLC0415 - most lists have no unfinished job
+        from sagemaker_launcher.aws import Aws  # noqa: PLC0415
+        from sagemaker_launcher.report import ConsoleEvents  # noqa: PLC0415
+
+        return LiveJobs(lambda: Aws(place.region, place.profile).client("sagemaker"), ConsoleEvents())
+
+    def ask(names: Sequence[str]) -> Mapping[str, JobResult]:
+        return jobs()(names)
+
+    return ask
 
 
 def rerun_command(experiment: str, s3_root: Path | None, options: Sequence[str] = ()) -> str:
@@ -284,4 +264,4 @@ def rerun_command(experiment: str, s3_root: Path | None, options: Sequence[str] 
     return f"{program_name()} rerun {shlex.join((experiment, *root, *options))}"
 
 
-COMMANDS = {"check": check, "diff": diff, "list": list_, "show": show, "verify": verify}
+COMMANDS = {"diff": diff, "list": list_, "show": show, "verify": verify}

@@ -11,6 +11,7 @@ import pytest
 from tests.commands import CommandLine
 from tests.emulator.emulator import Emulator
 from tests.emulator.fate import Fate
+from tests.fault_rows import provokes
 from tests.integration.test_launch_aws import read, wait_for
 from tests.project import Project
 from tests.servers.seaweed import SeaweedServer
@@ -60,13 +61,22 @@ def test_the_lines_of_two_hosts_are_told_apart(
 ) -> None:
     program(project, 8, 0.2)
     job = launch("--set", "ESTIMATOR.INSTANCE_COUNT", "2")
+    download = ("download", job["experiment"], "--logs", "--to", "here")
+    early = emulator_cli(*download)
+    assert (early.code, early.err.count("the log is not whole")) == (6, 1)
     lines = emulator_cli("logs", "-f", job["experiment"]).out.splitlines()
     for host in ("algo-1", "algo-2"):
         own = [line for line in lines if line.startswith(f"{host} | ")]
         assert own == [f"{host} | line {number}" for number in range(8)]
     assert len(lines) == 16
+    done = emulator_cli(*download)
+    assert done.code == 0, done.err
+    kept = {path.name: path.read_text() for path in (emulator_cli.folder / "here" / "logs").iterdir()}
+    own_lines = "".join(f"line {number}\n" for number in range(8))
+    assert kept == {"algo-1.log": own_lines, "algo-2.log": own_lines}
 
 
+@provokes(105)
 def test_lines_that_arrive_after_the_end_are_shown(
     emulator_cli: CommandLine, project: Project, emulator: Emulator, launch: Any
 ) -> None:
@@ -80,6 +90,7 @@ def test_lines_that_arrive_after_the_end_are_shown(
     ]
 
 
+@provokes(105)
 def test_a_failed_launch_says_what_to_look_at_and_what_to_try(
     emulator_cli: CommandLine, project: Project
 ) -> None:
@@ -91,6 +102,7 @@ def test_a_failed_launch_says_what_to_look_at_and_what_to_try(
     assert "#logsV2:log-groups/log-group/" in done.err
 
 
+@provokes(101)
 def test_no_capacity_is_explained(
     emulator_cli: CommandLine, project: Project, emulator: Emulator, launch: Any
 ) -> None:
