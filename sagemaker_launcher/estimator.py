@@ -11,10 +11,10 @@ import importlib
 import logging
 import os
 import threading
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any, Protocol
 
 from sagemaker_launcher.errors import EnvironmentProblemError
+from sagemaker_launcher.health.advisories import SDK, advisories_on
 from sagemaker_launcher.job import Channel, Job
 from sagemaker_launcher.request import Request
 
@@ -32,21 +32,26 @@ def check_sdk_version() -> str:
     """Gives the version of the installed SDK, without importing it.
 
     Raises:
-        EnvironmentProblemError: The SDK is missing, too old, or of a generation that has no Estimator.
+        EnvironmentProblemError: The SDK is missing, too old, known to be vulnerable, or of a generation that has no
+            Estimator.
     """
+    from importlib.metadata import PackageNotFoundError, version  # noqa: PLC0415 - it takes long, and a rehearsal has no SDK
+
     try:
-        installed = version("sagemaker")
+        installed = version(SDK)
     except PackageNotFoundError:
         raise EnvironmentProblemError(
             "the SageMaker SDK is not installed", hint=f"pip install '{SDK_REQUIREMENT}'", code="sdk_missing"
         ) from None
     numbers = tuple(int(part) for part in installed.split(".")[:3] if part.isdigit())
-    if not (2, 257, 7) <= numbers < (3,):
+    holes = [f"{advisory.name}: {advisory.what}" for advisory in advisories_on(SDK, installed)]
+    if holes or not (2, 257, 7) <= numbers < (3,):
+        known = f"; this one is known to be vulnerable ({'; '.join(holes)})" if holes else ""
         raise EnvironmentProblemError(
-            f"SageMaker SDK {installed} is installed, and starting a job on AWS needs {SDK_REQUIREMENT}",
+            f"SageMaker SDK {installed} is installed, and starting a job on AWS needs {SDK_REQUIREMENT}{known}",
             hint="make a fresh virtual environment for this tool (upgrading in place between generations breaks the "
             "SDK) and install this tool in it",
-            code="sdk_version",
+            code="sdk_vulnerable" if holes else "sdk_version",
         )
     return installed
 

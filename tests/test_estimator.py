@@ -202,9 +202,9 @@ def test_under_another_generation_of_the_sdk_a_launch_says_so_and_does_nothing(
 def test_under_another_generation_of_the_sdk_programs_are_told_too(
     cli: CommandLine, project: Project, tmp_path: Path
 ) -> None:
-    metadata = tmp_path / "library" / "sagemaker-3.0.0.dist-info" / "METADATA"
+    metadata = tmp_path / "library" / "sagemaker-3.20.0.dist-info" / "METADATA"
     metadata.parent.mkdir(parents=True)
-    metadata.write_text("Metadata-Version: 2.1\nName: sagemaker\nVersion: 3.0.0\n")
+    metadata.write_text("Metadata-Version: 2.1\nName: sagemaker\nVersion: 3.20.0\n")
     variables = {"PYTHONPATH": str(tmp_path / "library")}
     error = cli("launch", project.config, "--json", env=variables).json["error"]
     assert (error["code"], error["exit"]) == ("sdk_version", 15)

@@ -1,11 +1,14 @@
-"""The command that examines what a job needs besides its configs: doctor."""
+"""The command that examines all that a job needs, here and on AWS: doctor."""
 
 from __future__ import annotations
 
-import shlex
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from datetime import datetime, timezone
+from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -17,26 +20,32 @@ from sagemaker_launcher.cli.places import (
     json_option,
     s3_root_option,
 )
-from sagemaker_launcher.engine import Engine, EngineError, ImageFacts
-from sagemaker_launcher.errors import (
-    EnvironmentProblemError,
-    ExitCode,
-    LauncherError,
-    NotFoundError,
-    UnavailableError,
-    UsageError,
-)
+from sagemaker_launcher.engine import Engine
+from sagemaker_launcher.errors import ExitCode, LauncherError, NotFoundError
 from sagemaker_launcher.findings import Finding
-from sagemaker_launcher.images.checks import Start, check_image, login_command
+from sagemaker_launcher.images.checks import Start
+from sagemaker_launcher.naming import S3Uri
+from sagemaker_launcher.planning.questions import Question, Unknown
+from sagemaker_launcher.preflight.report import Report
+
+if TYPE_CHECKING:
+    from sagemaker_launcher.launch import Plan
+
+_PATIENCE_S = 10.0  # for all that AWS is asked
+_ARCHIVES_TAKE_LONG = {"archive": "; for a large archive: doctor --repair --dry-run, which waits"}
+_ROOTS = {ExitCode.CONFIG, ExitCode.CREDENTIALS, ExitCode.UNAVAILABLE}  # of other failures
+_Groups = Mapping[str, Iterable[Finding]]
 
 
 @click.command()
 @click.argument("config", required=False, type=click.Path(path_type=Path))
-@click.option("--image", metavar="IMAGE", help="The image to look into.  [default: the config's]")
+@click.option("--image", metavar="IMAGE", help="Look into this image, and at nothing else.")
 @click.option(
-    "--repair", is_flag=True, help="Settle the archive's experiments whose launcher died, and nothing else."
+    "--repair",
+    is_flag=True,
+    help="Settle experiments whose launcher died, give up unfinished uploads, remove what was left on this machine.",
 )
-@click.option("--dry-run", is_flag=True, help="With --repair: only say what would be settled.")
+@click.option("--dry-run", is_flag=True, help="With --repair: only say what would be done.")
 @archive_option
 @s3_root_option
 @docker_option
@@ -51,36 +60,31 @@ def doctor(
     docker: str,
     as_json: bool,
 ) -> int:
-    """Check the container engine and the image of a SageMaker CONFIG, without running anything of the image.
+    """Examine this machine, your AWS account and what the SageMaker CONFIG needs of both; change nothing.
 
-    CONFIG says how the image is started; by default it is configs/sagemaker_config.yaml, if that exists. With --repair
-    it only says where the archive is, whose unfinished experiments are then looked at, asked for on AWS, and settled.
+    Each line has its fix; what could not be found out is unknown. CONFIG is configs/sagemaker_config.yaml by default, if
+    that exists. With --image, an image on this machine is looked into, as CONFIG starts it, and nothing of it is run.
+    With --repair, what is surely nobody's is settled or removed; the exit code is that of the failure to be mended first.
     """
-    if repair:
-        return _repair(ArchivePlace(s3_root, archive, config), change=not dry_run, as_json=as_json)
-    patient = _Patient.of(config or (DEFAULT_CONFIG if DEFAULT_CONFIG.is_file() else None), image)
-    groups = _examine(patient, Engine(docker))
+    engine = Engine(docker)
+    config = config or (DEFAULT_CONFIG if DEFAULT_CONFIG.is_file() else None)
+    if image and not repair:
+        patient = _Patient.of(config, image)
+        return _tell(str(patient), image, _image_alone(patient, engine), as_json=as_json)
+    desk = _Desk(config, archive, s3_root, engine)
+    groups = desk.repaired(change=not dry_run) if repair else desk.examined()
+    return _tell(desk.name, desk.name, groups, as_json=as_json)
+
+
+def _tell(title: str, subject: str, groups: _Groups, *, as_json: bool) -> int:
     from sagemaker_launcher import report  # noqa: PLC0415 - see the package's docstring
 
+    found = Report(tuple(finding for findings in groups.values() for finding in findings))
     if as_json:
-        report.print_json(report.findings_document(patient.image, groups))
+        report.print_json({**report.findings_document(subject, groups), "exit": int(found.exit_code)})
     else:
-        report.print_findings(str(patient), groups)
-    failed = any(finding.verdict == "failed" for findings in groups.values() for finding in findings)
-    return ExitCode.ENVIRONMENT if failed else ExitCode.DONE
-
-
-def _repair(place: ArchivePlace, *, change: bool, as_json: bool) -> int:
-    from sagemaker_launcher import report  # noqa: PLC0415 - see the package's docstring
-    from sagemaker_launcher.archive.repair import Repair  # noqa: PLC0415
-
-    found = tuple(Repair(place.storage, place.archive, place.recall).run(change=change))
-    groups = {"experiments": found or (Finding("archive", "ok", "every experiment is told to its end"),)}
-    if as_json:
-        report.print_json(report.findings_document(place.uri, groups))
-    else:
-        report.print_findings(place.uri, groups)
-    return ExitCode.INTEGRITY if any(finding.verdict == "failed" for finding in found) else ExitCode.DONE
+        report.print_findings(title, groups)
+    return found.exit_code
 
 
 @dataclass(frozen=True)
@@ -92,65 +96,258 @@ class _Patient:
     config: Path | None
 
     @classmethod
-    def of(cls, config: Path | None, image: str | None) -> _Patient:
+    def of(cls, config: Path | None, image: str) -> _Patient:
         if config is None:
-            if not image:
-                raise UsageError("which image?", hint="name a SageMaker config, or --image IMAGE")
             return cls(image, Start(), None)
-        from sagemaker_launcher import launch  # noqa: PLC0415 - an image alone needs no config
-
-        request = launch.plan(config, (), target="aws", command=()).request
-        return cls(image or request["AlgorithmSpecification"]["TrainingImage"], Start.of(request), config)
+        return cls(image, Start.of(_plan(config).request), config)
 
     def __str__(self) -> str:
         return f"{self.image}, as {self.config} starts it" if self.config else self.image
 
 
-def _examine(patient: _Patient, engine: Engine) -> Mapping[str, tuple[Finding, ...]]:
-    """The findings of each group of checks. Raises NotFoundError when the image is not on this machine."""
-    found = _engine(engine)
+def _image_alone(patient: _Patient, engine: Engine) -> _Groups:
+    """The findings on an image. Raises NotFoundError when it is not on this machine."""
+    from sagemaker_launcher.health.containers import engine_finding, image_findings  # noqa: PLC0415
+
+    found = engine_finding(engine, "failed")
     if found.verdict == "failed":
         return {"engine": (found,)}
-    return {"engine": (found,), "image": _image(patient, engine)}
+    return {"engine": (found,), "image": image_findings(engine, patient.image, patient.start)}
 
 
-def _engine(engine: Engine) -> Finding:
-    try:
-        engine.call("version")
-    except (EnvironmentProblemError, UnavailableError) as error:
-        return _failed("engine", error, f"{shlex.quote(engine.program)} version")
-    return Finding("engine", "ok", f"{engine.program} and its engine answer")
+class _Desk:
+    """What is examined.
 
+    Args:
+        config: A SageMaker config, or None.
+        archive: The archive's URI, or None: the config's.
+        s3_root: The folder that stands in for S3, or None; with one, AWS is asked nothing.
+        engine: The container engine.
+    """
 
-def _image(patient: _Patient, engine: Engine) -> tuple[Finding, ...]:
-    from sagemaker_launcher.images.inspection import read_files, read_manifest  # noqa: PLC0415
+    def __init__(
+        self, config: Path | None, archive: str | None, s3_root: Path | None, engine: Engine
+    ) -> None:
+        self._config = config
+        self._archive = archive
+        self._s3_root = s3_root
+        self._engine = engine
 
-    facts = _facts(patient.image, engine)
-    try:
-        files = read_files(engine, facts, patient.start)
-    except EngineError as error:
-        return (
-            _failed(
-                "image", error, f"{shlex.quote(engine.program)} create {shlex.quote(patient.image)} train"
+    @property
+    def name(self) -> str:
+        if self._config:
+            return str(self._config)
+        return self._archive or "this machine"
+
+    def examined(self) -> _Groups:
+        """Everything, without a change. What AWS is asked goes on while this machine is looked at."""
+        deadline = time.monotonic() + _PATIENCE_S
+        configs = _attempt("configs", self._configs)
+        account = Question(lambda: _attempt("credentials", self._account))
+        buckets = Question(lambda: _attempt("buckets", self._buckets))
+        experiments = Question(lambda: _attempt("archive", lambda: self._experiments(change=False)))
+        uploads = Question(lambda: _attempt("uploads", lambda: self._uploads(change=False)))
+        here: _Groups = {
+            "python": _packages(),
+            "machine": _disks(),
+            **self._containers(),
+            "leftovers": self._leftovers(change=False),
+        }
+        on_aws = {
+            "configs": configs,
+            "account": _answer("credentials", account, deadline),
+            "buckets": _answer("buckets", buckets, deadline),
+            "experiments": _answer("archive", experiments, deadline),
+            "uploads": _answer("uploads", uploads, deadline),
+        }
+        return {**here, **_once(on_aws)}
+
+    def repaired(self, *, change: bool) -> _Groups:
+        """What can be repaired, after that was done."""
+        return {
+            "leftovers": self._leftovers(change=change),
+            **_once(
+                {
+                    "experiments": _attempt("archive", lambda: self._experiments(change=change)),
+                    "uploads": _attempt("uploads", lambda: self._uploads(change=change)),
+                }
             ),
-        )
-    return check_image(facts, files, read_manifest(engine, patient.image), patient.start)
+        }
+
+    @cached_property
+    def _planned(self) -> Plan | LauncherError | None:
+        """The config's job, or why there is none; None without a config."""
+        try:
+            return _plan(self._config) if self._config else None
+        except LauncherError as error:
+            return error
+
+    @property
+    def _plan(self) -> Plan | None:
+        return None if isinstance(self._planned, LauncherError) else self._planned
+
+    def _configs(self) -> Iterable[Finding]:
+        if isinstance(self._planned, LauncherError):
+            raise self._planned
+        if self._planned is None:
+            yield Finding(
+                "configs",
+                "unknown",
+                "no config was named, so nothing is known of a job",
+                "doctor CONFIG, or make a new project: init",
+            )
+        else:
+            yield Finding("configs", "ok", f"{self._config}: both configs and the job are valid")
+            for warning in self._planned.configs.warnings:
+                yield Finding("configs", "warning", warning)
+
+    @cached_property
+    def _engine_found(self) -> Finding:
+        from sagemaker_launcher.health.containers import engine_finding  # noqa: PLC0415
+
+        return engine_finding(self._engine, "warning")
+
+    def _containers(self) -> _Groups:
+        from sagemaker_launcher.health.containers import engine_disk  # noqa: PLC0415
+
+        if self._engine_found.verdict != "ok":
+            return {"engine": (self._engine_found,)}
+        return {"engine": (self._engine_found, engine_disk(self._engine)), "image": self._image()}
+
+    def _image(self) -> Iterable[Finding]:
+        from sagemaker_launcher.health.containers import image_findings  # noqa: PLC0415
+
+        if self._plan is None:
+            return ()
+        request = self._plan.request
+        try:
+            return image_findings(
+                self._engine, request["AlgorithmSpecification"]["TrainingImage"], Start.of(request)
+            )
+        except NotFoundError as error:
+            return (Finding("image", "unknown", f"{error.message}: it was not looked into", error.hint),)
+        except LauncherError as error:
+            return (Finding("image", "unknown", error.message, error.hint),)
+
+    def _leftovers(self, *, change: bool) -> Iterable[Finding]:
+        from sagemaker_launcher.health.leftovers import leftover_findings  # noqa: PLC0415
+
+        engine = self._engine if self._engine_found.verdict == "ok" else None
+        return tuple(leftover_findings(engine, self._s3_root, change=change))
+
+    def _account(self) -> Iterable[Finding]:
+        if self._s3_root:
+            yield Finding("credentials", "unknown", f"AWS is not asked: {self._s3_root} stands in for it")
+            return
+        from sagemaker_launcher.aws import Aws  # noqa: PLC0415 - boto3 only where AWS is meant
+        from sagemaker_launcher.health.account import account_findings, key_finding  # noqa: PLC0415
+        from sagemaker_launcher.preflight.run import run_checks  # noqa: PLC0415
+
+        place = self._place
+        aws = Aws(place.region, place.profile, place.account)
+        key = key_finding(aws)
+        yield key
+        if key.verdict == "failed":
+            return
+        if self._plan is None:
+            yield from account_findings(aws)
+        else:
+            yield from run_checks(self._plan.subject, aws).findings
+
+    def _buckets(self) -> Iterable[Finding]:
+        place = self._place
+        if self._s3_root or not place.uri:
+            return
+        from sagemaker_launcher.aws import Aws  # noqa: PLC0415 - boto3 only where AWS is meant
+        from sagemaker_launcher.health.buckets import bucket_findings  # noqa: PLC0415
+        from sagemaker_launcher.preflight.world import World  # noqa: PLC0415
+
+        world = World(Aws(place.region, place.profile, place.account), dict(place.bucket_owners))
+        written = dict.fromkeys(uri.bucket for uri in self._written(place.uri))
+        yield from bucket_findings(world, [bucket for bucket in written if not world.is_foreign(bucket)])
+
+    def _experiments(self, *, change: bool) -> Iterable[Finding]:
+        from sagemaker_launcher.archive.repair import Repair  # noqa: PLC0415
+
+        place = self._place
+        if not place.uri:
+            return [
+                Finding("archive", "unknown", "none is known", "--archive S3_URI, or a config that has one")
+            ]
+        found = tuple(Repair(place.storage, place.archive, place.recall).run(change=change))
+        return found or [Finding("archive", "ok", "every experiment is told to its end")]
+
+    def _uploads(self, *, change: bool) -> Iterable[Finding]:
+        from sagemaker_launcher.archive.uploads import unfinished_uploads  # noqa: PLC0415
+
+        place = self._place
+        if self._s3_root or not place.uri:
+            return ()
+        places = self._written(place.uri)
+        found = tuple(unfinished_uploads(place.storage, places, change=change))
+        shown = " and ".join(map(str, places))
+        return found or [Finding("uploads", "ok", f"none is unfinished below {shown}")]
+
+    def _written(self, archive: str) -> list[S3Uri]:
+        """Where this tool, or a job, uploads to."""
+        outputs = [self._plan.job.outputs_uri] if self._plan else []
+        return [S3Uri.parse(uri).folder for uri in (archive, *outputs)]
+
+    @cached_property
+    def _place(self) -> ArchivePlace:
+        return ArchivePlace(self._s3_root, self._archive, self._config)
 
 
-def _facts(image: str, engine: Engine) -> ImageFacts:
+def _plan(config: Path) -> Plan:
+    from sagemaker_launcher import launch  # noqa: PLC0415 - an image alone needs no config
+
+    return launch.plan(config, (), target="aws", command=())
+
+
+def _packages() -> Iterable[Finding]:
+    from sagemaker_launcher.health.packages import package_findings  # noqa: PLC0415
+
+    return tuple(package_findings(datetime.now(timezone.utc).date()))
+
+
+def _disks() -> Iterable[Finding]:
+    from sagemaker_launcher.health.disk import disk_findings  # noqa: PLC0415
+
+    return tuple(disk_findings())
+
+
+def _attempt(name: str, look: Callable[[], Iterable[Finding]]) -> tuple[Finding, ...]:
+    """Findings, the last of which is an error that ended the looking."""
+    found: list[Finding] = []
     try:
-        return engine.image(image)
-    except NotFoundError as error:
-        pull = f"{shlex.quote(engine.program)} pull {shlex.quote(image)}"
-        hint = "\n".join(filter(None, [login_command(image, engine.program), pull]))
-        raise NotFoundError(
-            f"the image {image} is not on this machine", hint=hint, code="no_image"
-        ) from error
+        found += look()  # one after the other: those before an error stay
+    except LauncherError as error:
+        code = ExitCode(error.exit_code)
+        found.append(Finding(name, "failed", error.message, error.hint, code, error.code))
+    return tuple(found)
 
 
-def _failed(name: str, error: LauncherError, command: str) -> Finding:
-    """The finding on an error; without a hint of its own, the command that may tell more."""
-    return Finding(name, "failed", error.message, error.hint or f"see what this says: {command}")
+def _once(groups: Mapping[str, tuple[Finding, ...]]) -> _Groups:
+    """Without a config, credentials or a network nothing else can be known, and that is told once."""
+    told: set[ExitCode] = set()
+    result: dict[str, list[Finding]] = {}
+    for name, findings in groups.items():
+        result[name] = [
+            Finding(one.name, "unknown", "not looked at, because of what failed above")
+            if one.verdict == "failed" and one.exit_code in told
+            else one
+            for one in findings
+        ]
+        told |= {one.exit_code for one in findings if one.verdict == "failed"} & _ROOTS
+    return result
+
+
+def _answer(name: str, question: Question[tuple[Finding, ...]], deadline: float) -> tuple[Finding, ...]:
+    answer = question.answer(deadline)
+    if isinstance(answer, Unknown):
+        fix = "check the network and the proxy" + _ARCHIVES_TAKE_LONG.get(name, "")
+        return (Finding(name, "unknown", f"no answer in {_PATIENCE_S:g} s", fix),)
+    return answer
 
 
 COMMANDS = {"doctor": doctor}

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import platform
 import posixpath
 import secrets
 import subprocess
@@ -82,15 +84,47 @@ def read_manifest(engine: Engine, image: str) -> Manifest:
 def _container(engine: Engine, facts: ImageFacts) -> Iterator[str]:
     """A container of the image that is never started."""
     name = f"{LABEL.replace('.', '-')}-{secrets.token_hex(6)}"
+    remove_abandoned(engine)
     try:
         # The name is ours, and the container is removed by it even if a signal ends the program that makes it.
         engine.call(
-            "create", "--name", name, "--label", LABEL, "--network", "none", facts.identifier, "train"
+            *("create", "--name", name, "--label", f"{LABEL}={platform.node()}:{os.getpid()}"),
+            *("--network", "none", facts.identifier, "train"),
         )
         yield name
     finally:
         with shielded(), suppress(NotFoundError):  # it may never have been made
             engine.call("rm", "--force", "--volumes", name)
+
+
+def remove_abandoned(engine: Engine) -> None:
+    """Removes the containers of those who were killed while they looked; whoever still looks keeps his."""
+    for container in abandoned(engine):
+        with suppress(NotFoundError):  # another one who looks was faster
+            engine.call("rm", "--force", "--volumes", container)
+
+
+def abandoned(engine: Engine) -> tuple[str, ...]:
+    """The containers of those who were killed while they looked. Raises the errors of `Engine.call`."""
+    shown = f'{{{{.ID}}}} {{{{.Label "{LABEL}"}}}}'
+    lines = engine.call("ps", "--all", "--filter", f"label={LABEL}", "--format", shown).splitlines()
+    found = []
+    for line in lines:
+        container, _, maker = line.partition(" ")
+        node, _, number = maker.rpartition(":")
+        if node == platform.node() and number.isdecimal() and not _is_running(int(number)):
+            found.append(container)
+    return tuple(found)
+
+
+def _is_running(number: int) -> bool:
+    try:
+        os.kill(number, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # of another user
+        pass
+    return True
 
 
 def _first(engine: Engine, container: str, paths: tuple[str, ...]) -> ImageFile | None:
@@ -134,7 +168,7 @@ def _entry(engine: Engine, container: str, path: str) -> _Entry | None:
         return None
     command = [engine.find(), "cp", f"{container}:{path}", "-"]
     with (
-        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process,  # noqa: S603
+        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process,  # noqa: S603 - the user's engine
         _killed_at_the_end(process),
     ):
         member, head = _first_member(process.stdout)

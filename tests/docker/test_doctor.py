@@ -5,8 +5,10 @@ from __future__ import annotations
 import base64
 import http.client
 import json
+import platform
 import secrets
 import signal
+import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -192,8 +194,8 @@ def test_an_image_cannot_write_on_the_terminal(engine: Engine, docker_cli: Comma
 
 
 def test_an_image_that_is_not_here_can_be_pulled(docker_cli: CommandLine, project: Project) -> None:
-    done = docker_cli("doctor", project.config)
     registry = "123456789012.dkr.ecr.us-east-1.amazonaws.com"
+    done = docker_cli("doctor", project.config, "--image", f"{registry}/sagemaker-tiny:1.0")
     login = "aws ecr get-login-password --region us-east-1 | docker login --username AWS --password-stdin"
     assert done.code == 6
     assert done.err.splitlines() == [
@@ -246,7 +248,7 @@ def test_a_signal_leaves_no_container(
     while not mark.exists() and time.monotonic() < deadline:
         time.sleep(0.02)
     container = mark.read_text().partition(":")[0]
-    assert engine.inspect(container)["Config"]["Labels"][LABEL] == ""
+    assert engine.inspect(container)["Config"]["Labels"][LABEL] == f"{platform.node()}:{process.pid}"
     process.send_signal(number)
     out, err = process.communicate(timeout=30)
     assert process.returncode == 128 + number, out + err
@@ -265,6 +267,54 @@ def test_an_engine_that_cannot_read_its_images_is_a_finding(
     assert done.code == 15
     assert "input/output error" in done.out
     assert f"fix: see what this says: {broken} create {good} train" in done.out
+
+
+def test_the_engine_its_disk_and_the_configs_image_are_looked_at(
+    engine: Engine, project: Project, docker_cli: CommandLine, good: str
+) -> None:
+    words = ("--s3-root", project.s3, "--json")
+    found = checks(docker_cli("doctor", project.config, *words))
+    assert found["engine"]["verdict"] == "ok"
+    version = engine("version", "--format", "{{.Server.Version}}").stdout.strip()
+    assert version in found["engine-disk"]["message"]
+    assert (found["image"]["verdict"], "docker pull" in found["image"]["fix"]) == ("unknown", True)
+    tag = "123456789012.dkr.ecr.us-east-1.amazonaws.com/doctor-config:1"
+    engine("tag", good, tag)
+    try:
+        project.write(ESTIMATOR={"IMAGE_URI": tag})
+        found = checks(docker_cli("doctor", project.config, *words))
+        assert (found["start"]["verdict"], found["signals"]["verdict"]) == ("ok", "ok")
+    finally:
+        engine("rmi", tag)
+
+
+def test_what_killed_checks_and_rehearsals_left_in_the_engine_is_told(
+    engine: Engine, docker_cli: CommandLine, good: str
+) -> None:
+    dead = subprocess.Popen(["true"])
+    dead.wait()
+    stray = f"stray{secrets.token_hex(4)}"
+    removed = "ok       leftovers removed: 1 containers of killed image checks\n"
+
+    def create(label: str) -> str:
+        return engine("create", "--label", label, good).stdout.strip()
+
+    rehearsal, checks = create(f"sagemaker-launcher.rehearsal={stray}"), []
+    try:
+        # The repairs of other tests see the same engine, and may be faster.
+        for _ in range(5):
+            checks.append(create(f"{LABEL}={platform.node()}:{dead.pid}"))
+            told = docker_cli("doctor", "--repair", "--dry-run").out
+            assert f"containers of the rehearsal {stray}, which is another user's" in told
+            repaired = docker_cli("doctor", "--repair").out
+            assert engine("inspect", checks[-1], check=False).returncode != 0
+            if removed in repaired:
+                break
+        assert "warning  leftovers 1 containers of killed image checks\n" in told
+        assert removed in repaired
+        assert engine("inspect", rehearsal, check=False).returncode == 0  # it may be another user's
+    finally:
+        engine("rm", "--force", rehearsal, *checks, check=False)
 
 
 # Manifests.

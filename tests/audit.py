@@ -1,0 +1,112 @@
+"""Whether a locked package is known to be vulnerable: asked of the project's own table, and by pip-audit of the registry.
+
+`make audit` runs it. Where nobody answers, that is said, and is no pass: with REQUIRE_AUDIT=1 it is a failure.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from sagemaker_launcher.health.advisories import NOT_OURS, advisories_on
+
+ROOT = Path(__file__).resolve().parent.parent
+_PIN = re.compile(r"(?P<name>[\w.-]+)==(?P<version>[^\s;]+)")
+_TIMEOUT_S = 300.0
+_SHOWN = 5
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What pip-audit found out.
+
+    Attributes:
+        vulnerable: A line for each vulnerability.
+        asked: The number of packages that somebody answered for.
+        unasked: The packages that nobody answered for.
+        reason: Why; empty when all were answered for.
+    """
+
+    vulnerable: tuple[str, ...] = ()
+    asked: int = 0
+    unasked: tuple[str, ...] = ()
+    reason: str = ""
+
+
+def pins(lock: Path) -> tuple[tuple[str, str], ...]:
+    """Names and versions of all packages of a lock file, for whatever Python."""
+    found = map(_PIN.match, lock.read_text("utf-8").splitlines())
+    return tuple((pin["name"], pin["version"]) for pin in found if pin)
+
+
+def known(packages: tuple[tuple[str, str], ...]) -> Iterator[str]:
+    """A line for each vulnerability that the project's own table knows of."""
+    for name, version in packages:
+        for advisory in advisories_on(name, version):
+            yield f"{name} {version}: {advisory.name}, {advisory.what}; {advisory.source}"
+
+
+def ask(program: str, lock: Path) -> Answers:
+    """Asks pip-audit for the packages that this Python would get."""
+    words = [program, "--requirement", str(lock), "--no-deps", "--disable-pip", "--format", "json"]
+    words += ["--progress-spinner", "off", "--timeout", "5"]
+    words += [word for identifier in NOT_OURS for word in ("--ignore-vuln", identifier)]
+    everything = tuple(name for name, _ in pins(lock))
+    try:
+        done = subprocess.run(words, capture_output=True, text=True, timeout=_TIMEOUT_S, check=False)
+        packages = json.loads(done.stdout)["dependencies"]
+    except subprocess.TimeoutExpired:
+        return Answers(unasked=everything, reason=f"no answer in {_TIMEOUT_S:g} s")
+    except (ValueError, KeyError, TypeError):
+        last = done.stderr.strip().rpartition("\n")[2]
+        return Answers(
+            unasked=everything, reason=last or f"{program} ended with {done.returncode}, without a word"
+        )
+    skipped = {one["name"]: one["skip_reason"] for one in packages if "skip_reason" in one}
+    return Answers(
+        tuple(
+            f"{one['name']} {one['version']}: {hole['id']}, mended in {', '.join(hole['fix_versions']) or 'no version'}"
+            for one in packages
+            for hole in one.get("vulns", ())
+        ),
+        len(packages) - len(skipped),
+        tuple(skipped),
+        next(iter(skipped.values()), ""),
+    )
+
+
+def main(program: str, lock: Path = ROOT / "constraints.txt") -> int:
+    """Prints what was found out. Gives 1 when a package is vulnerable, or when somebody had to answer and nobody did."""
+    packages = pins(lock)
+    answers = ask(program, lock)
+    vulnerable = dict.fromkeys([*known(packages), *answers.vulnerable])
+    told = [f"VULNERABLE: {line}" for line in vulnerable]
+    told += [f"left out: {identifier}: {reason}" for identifier, reason in NOT_OURS.items()]
+    told.append(f"own table: {len(packages)} packages; registry: {answers.asked} packages")
+    if answers.unasked:
+        more = ", ..." if len(answers.unasked) > _SHOWN else ""
+        told.append(
+            f"NOT AUDITED: {len(answers.unasked)} packages: {', '.join(answers.unasked[:_SHOWN])}{more}"
+        )
+        told.append(f"NOT AUDITED: nobody answered for them: {answers.reason}")
+    failed = bool(vulnerable or (answers.unasked and os.environ.get("REQUIRE_AUDIT")))
+    if vulnerable:
+        told.append("make audit: failed.")
+    elif answers.unasked:
+        told.append(
+            "make audit: incomplete, which is no pass: run it where the registry tells of vulnerabilities."
+        )
+    else:
+        told.append("make audit: passed.")
+    sys.stdout.write("".join(f"{line}\n" for line in told))
+    return int(failed)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1]))
