@@ -71,6 +71,11 @@ class ImageFacts:
         """The processor that the image is built for, such as `amd64`."""
         return self.system.partition("/")[2]
 
+    @property
+    def digest(self) -> str:
+        """What the image is, `sha256:...`: its digest in a registry; its ID when it has never been in one."""
+        return self.digests[0].rpartition("@")[2] if self.digests else self.identifier
+
 
 class Engine:
     """A container engine behind its command-line program.
@@ -81,6 +86,7 @@ class Engine:
 
     def __init__(self, program: str = "docker") -> None:
         self.program = program
+        self._begun: dict[str, subprocess.Popen[str]] = {}  # by the image that is looked up
 
     def call(self, *words: str, timeout_s: float | None = _TIMEOUT_S) -> str:
         """Runs one command and gives what it prints on stdout.
@@ -91,23 +97,33 @@ class Engine:
             UnavailableError: No answer in time.
             EngineError: The engine says no for another reason.
         """
-        try:
-            done = subprocess.run(  # noqa: S603 - the user's own engine, words of ours
-                [self.find(), *words],
-                capture_output=True,
-                text=True,
-                timeout=timeout_s,
-                check=False,
-                errors="replace",
-            )
-        except subprocess.TimeoutExpired as error:
-            raise UnavailableError(
-                f"{self.program} {words[0]}: no answer in {timeout_s:g} s",
-                hint="is the engine overloaded? restart it",
-            ) from error
-        if done.returncode:
-            raise self._explain(words, done.stderr.strip())
-        return done.stdout
+        return self._answer(words, self._begin(words), timeout_s)
+
+    def _begin(self, words: tuple[str, ...]) -> subprocess.Popen[str]:
+        return subprocess.Popen(  # noqa: S603 - the user's own engine, words of ours
+            [self.find(), *words],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            errors="replace",
+        )
+
+    def _answer(self, words: tuple[str, ...], process: subprocess.Popen[str], timeout_s: float | None) -> str:
+        with process:
+            try:
+                answer, said = process.communicate(timeout=timeout_s)
+            except subprocess.TimeoutExpired as error:
+                process.kill()
+                raise UnavailableError(
+                    f"{self.program} {words[0]}: no answer in {timeout_s:g} s",
+                    hint="is the engine overloaded? restart it",
+                ) from error
+            except BaseException:
+                process.kill()  # who interrupts us does not wait for it
+                raise
+        if process.returncode:
+            raise self._explain(words, said.strip())
+        return answer
 
     def find(self) -> str:
         """The program's path. Raises EnvironmentProblemError when there is none."""
@@ -120,6 +136,14 @@ class Engine:
             )
         return path
 
+    def begin_image(self, name: str) -> None:
+        """Begins to look an image up, so that `image` has the answer soon.
+
+        Raises:
+            EnvironmentProblemError: There is no such program.
+        """
+        self._begun[name] = self._begin(_inspect(name))
+
     def image(self, name: str) -> ImageFacts:
         """Looks an image up on this machine.
 
@@ -127,7 +151,9 @@ class Engine:
             NotFoundError: It is not on this machine.
             EnvironmentProblemError: As for `call`.
         """
-        found = json.loads(self.call("image", "inspect", name))[0]
+        words = _inspect(name)
+        process = self._begun.pop(name, None) or self._begin(words)
+        found = json.loads(self._answer(words, process, _TIMEOUT_S))[0]
         config = found.get("Config") or {}
         pairs = (entry.partition("=") for entry in config.get("Env") or ())
         return ImageFacts(
@@ -177,6 +203,10 @@ class EngineError(EnvironmentProblemError):
     """The engine refused a command."""
 
     code = "engine"
+
+
+def _inspect(image: str) -> tuple[str, ...]:
+    return "image", "inspect", image
 
 
 def _words(value: Any) -> tuple[str, ...]:  # noqa: ANN401 - whatever the engine answers

@@ -5,7 +5,6 @@ https://docs.aws.amazon.com/sagemaker/latest/dg/your-algorithms-training-algo-ou
 
 from __future__ import annotations
 
-import tarfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -85,6 +84,8 @@ def _is_folder(path: Path) -> bool:
 
 
 def _upload_packed(merged: Mapping[str, Path], packed: Path, target: S3Uri, storage: Storage) -> None:
+    import tarfile  # noqa: PLC0415 - not before the program has been started
+
     with tarfile.open(packed, "w:gz", compresslevel=_LEVEL) as tar:
         for name in sorted(merged):
             tar.add(merged[name], name, recursive=False)

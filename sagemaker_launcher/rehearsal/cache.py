@@ -18,6 +18,7 @@ from typing import BinaryIO
 from sagemaker_launcher.errors import EnvironmentProblemError
 from sagemaker_launcher.rehearsal.channels import Placed
 from sagemaker_launcher.storage import Check, Storage, changed
+from sagemaker_launcher.unfinished import hold, remove_abandoned
 
 LIMIT_VARIABLE = "SAGEMAKER_LAUNCHER_CACHE_GB"
 _LIMIT_GIB = 50.0
@@ -28,7 +29,6 @@ _BUSY = 0.6
 _MODE = 0o444
 # Every entry has this time (2000-01-01): one with another time was changed by a program, whatever its mode said.
 _TIME_NS = 946_684_800 * 10**9
-_ABANDONED_S = 24 * 3600.0
 # What a file system says that cannot link these two: it is another one, it knows no links, or has too many of this file.
 _NO_LINK = {errno.EXDEV, errno.EPERM, errno.EACCES, errno.EMLINK, errno.ENOTSUP, errno.ENOSYS}
 
@@ -120,10 +120,7 @@ class DataCache:
         """Makes the folders, private ones, and removes what killed rehearsals left half."""
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._incoming.mkdir(exist_ok=True)
-        for path in self._incoming.iterdir():
-            begun = path.name.partition("-")[0]
-            if not begun.isdecimal() or int(begun) < time.time() - _ABANDONED_S:
-                path.unlink(missing_ok=True)
+        remove_abandoned(self._incoming)
 
     def _require_space(self, needed: int) -> None:
         lacking = needed - shutil.disk_usage(self._folder).free
@@ -184,11 +181,13 @@ class DataCache:
                 done.put(placed)
 
     def _fetch_one(self, placed: Placed, check: Check) -> None:
-        # The name says when it began, since the file's own time will be that of all entries.
-        path, entry = f"{self._incoming}/{time.time():.0f}-{secrets.token_hex(8)}", self._entry(placed)
+        path, entry = f"{self._incoming}/{secrets.token_hex(8)}", self._entry(placed)
         with _disk_errors(Path(path)):
             try:
                 with open(path, "wb") as file:  # noqa: PTH123 - thousands of files
+                    if not hold(file):
+                        self._fetch_one(placed, check)
+                        return
                     self._storage.download(placed.source, file, placed.tag, check)
                     _seal(file, placed)
                 if _is_intact(entry, placed.size):

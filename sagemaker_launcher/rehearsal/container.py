@@ -5,17 +5,18 @@ from __future__ import annotations
 import json
 import re
 import signal
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from sagemaker_launcher.engine import Engine, EngineError
-from sagemaker_launcher.errors import NotFoundError
+from sagemaker_launcher.errors import LauncherError, NotFoundError
 from sagemaker_launcher.rehearsal.program import OnLine, Output
 
-_START_S = 30.0  # in which a container that was asked for appears
-_AWAKE_S = 3.0  # in which a program that was started has installed what handles SIGTERM
 _POLL_S = 0.05
+_STARTING_S = 3.0  # in which a program without a handler of SIGTERM is taken for one that has not got so far
 _OUT_OF_MEMORY = "the engine ended it because it ran out of memory (OOMKilled)"
 
 
@@ -45,6 +46,7 @@ class ContainerProgram:
         self._name = name
         self._on_problem = on_problem
         self._asked_for = time.monotonic()
+        self._ended = threading.Event()
         self._output = Output(
             [engine.find(), "run", "--name", name, *words], on_line, environment=environment
         )
@@ -55,6 +57,20 @@ class ContainerProgram:
         Raises:
             LauncherError: The container was never made, or the engine has gone.
         """
+        try:
+            return self._wait()
+        finally:
+            self._ended.set()
+
+    def terminate(self) -> None:
+        """See `Program`. A program that is about to start gets the signal when it would notice it, however long it takes."""
+        threading.Thread(target=self._terminate, name=f"stop {self._name}", daemon=True).start()
+
+    def kill(self) -> None:
+        """See `Program`. A container takes everything in it along."""
+        self._signal("KILL")
+
+    def _wait(self) -> int:
         self._output.process.wait()
         self._output.drain()
         try:
@@ -74,41 +90,61 @@ class ContainerProgram:
             self._on_problem(state["Error"])
         return int(state["ExitCode"])
 
-    def terminate(self) -> None:
-        """See `Program`. A program that is about to start gets the signal when it would notice it."""
-        while not self._listens() and time.monotonic() < self._asked_for + _AWAKE_S:
-            time.sleep(_POLL_S)
-        self._signal("TERM")
+    def _terminate(self) -> None:
+        told = False
+        with suppress(LauncherError):  # whoever waits for the end hears that the engine has gone
+            process = self._first_process()
+            while not self._ended.is_set():
+                catches = _catches_sigterm(process)
+                # Without a handler it may still wait for the signal, as tini does, and /proc does not show that.
+                if catches or (not told and time.monotonic() > self._asked_for + _STARTING_S):
+                    self._signal("TERM")
+                    told = True
+                    # The handler may have been the engine's, which then became the program.
+                    if catches and _catches_sigterm(process):
+                        return
+                self._ended.wait(_POLL_S)
 
-    def kill(self) -> None:
-        """See `Program`. A container takes everything in it along."""
-        self._signal("KILL")
-
-    def _listens(self) -> bool:
-        """Whether SIGTERM would be noticed: the kernel keeps a signal without a handler from a container's first process.
-
-        https://man7.org/linux/man-pages/man7/pid_namespaces.7.html
-        """
-        if self._output.process.poll() is not None:
-            return True  # too late for any signal
-        try:
-            pid = self._engine.call("container", "inspect", "--format", "{{.State.Pid}}", self._name).strip()
-        except NotFoundError:
-            return False
-        try:
-            status = Path("/proc", pid, "status").read_text("ascii", "replace")
-        except OSError:
-            return pid != "0"  # it runs in the virtual machine of an engine, or on another machine
-        caught = re.search(r"^SigCgt:\s*([0-9a-f]+)$", status, re.MULTILINE)
-        return caught is None or bool(int(caught[1], 16) >> (signal.SIGTERM - 1) & 1)
+    def _first_process(self) -> Path | None:
+        """The folder in /proc of the container's first process, once there is one; None: it cannot be seen from here."""
+        while not self._ended.is_set():
+            with suppress(NotFoundError):
+                state = ("--format", "{{.State.Pid}} {{.Id}}", self._name)
+                pid, identifier = self._engine.call("container", "inspect", *state).split()
+                if pid != "0":
+                    process = Path("/proc", pid)
+                    return process if identifier in _text(process / "cgroup") else None
+            self._ended.wait(_POLL_S)
+        return None
 
     def _signal(self, name: str) -> None:
         """Sends a signal; a container that is about to start gets it as soon as it has."""
-        until = time.monotonic() + _START_S
-        while self._output.process.poll() is None and time.monotonic() < until:
+        while not self._ended.is_set():
             try:
                 self._engine.call("kill", "--signal", name, self._name)
             except (NotFoundError, EngineError):
-                time.sleep(_POLL_S)  # not there yet, or just ended, which the process tells
+                self._ended.wait(_POLL_S)  # not there yet, or just ended, which its watcher is about to hear
             else:
                 return
+
+
+def _catches_sigterm(process: Path | None) -> bool:
+    """Whether a container's first process has a handler of SIGTERM: without one, the kernel keeps the signal from it.
+
+    https://man7.org/linux/man-pages/man7/pid_namespaces.7.html
+
+    Args:
+        process: Its folder in /proc; None, which counts as yes: it cannot be seen, such as in an engine's virtual machine.
+    """
+    if process is None:
+        return True
+    caught = re.search(r"^SigCgt:\s*([0-9a-f]+)$", _text(process / "status"), re.MULTILINE)
+    return caught is not None and bool(int(caught[1], 16) >> (signal.SIGTERM - 1) & 1)
+
+
+def _text(path: Path) -> str:
+    """The content of a file in /proc; empty when the process has ended, or is none of ours."""
+    try:
+        return path.read_text("ascii", "replace")
+    except OSError:
+        return ""

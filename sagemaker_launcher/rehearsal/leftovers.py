@@ -13,13 +13,13 @@ from sagemaker_launcher.rehearsal.workspace import Workspace
 
 BASE_VARIABLE = "SAGEMAKER_BASE_DIR"
 ENGINE, IMAGE = "engine", "image"  # facts of a workspace that has containers
-_LABEL = "sagemaker-launcher.rehearsal"
+LABEL = "sagemaker-launcher.rehearsal"
 _ROUNDS, _PAUSE_S = 50, 0.02  # a killed process is gone long before, unless a disk holds it
 
 
 def label(identifier: str) -> str:
     """The label of every container and network of a rehearsal."""
-    return f"{_LABEL}={identifier}"
+    return f"{LABEL}={identifier}"
 
 
 def clear(space: Workspace) -> None:

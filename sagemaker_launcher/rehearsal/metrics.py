@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import re
+import warnings
 
 from sagemaker_launcher.request import Request
 
@@ -15,19 +16,19 @@ class MetricReader:
     """Keeps the last value of each metric that the request defines.
 
     Args:
-        request: A CreateTrainingJob request whose expressions compile.
+        request: A CreateTrainingJob request whose expressions compile and have a group.
     """
 
     def __init__(self, request: Request) -> None:
         definitions = request["AlgorithmSpecification"].get("MetricDefinitions", [])
-        self._patterns = {definition["Name"]: re.compile(definition["Regex"]) for definition in definitions}
+        self._patterns = {definition["Name"]: compiled(definition["Regex"]) for definition in definitions}
         self.values: dict[str, float] = {}
 
     def read(self, line: str) -> None:
         """Looks for every metric in a line of the log."""
         for name, pattern in self._patterns.items():
             match = pattern.search(line)
-            value = _number(match[1]) if match else None
+            value = _number(match[1]) if match and pattern.groups else None
             if value is not None:
                 self.values[name] = value
 
@@ -35,6 +36,17 @@ class MetricReader:
     def never_seen(self) -> tuple[str, ...]:
         """The metrics that no line has had."""
         return tuple(name for name in self._patterns if name not in self.values)
+
+
+def compiled(expression: str) -> re.Pattern[str]:
+    """A metric's expression, without Python's warnings of what its author may have meant.
+
+    Raises:
+        re.error: It is none; OverflowError and RecursionError say the same of huge ones.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return re.compile(expression)
 
 
 def _number(text: str | None) -> float | None:

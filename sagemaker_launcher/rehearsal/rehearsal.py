@@ -16,7 +16,8 @@ from sagemaker_launcher.rehearsal.inputs import Inputs
 from sagemaker_launcher.rehearsal.leftovers import clear
 from sagemaker_launcher.rehearsal.limits import not_reproduced
 from sagemaker_launcher.rehearsal.logs import KeepLog
-from sagemaker_launcher.rehearsal.run import Run, Runner, Stage, Terms
+from sagemaker_launcher.rehearsal.run import Run, Runner, Stage
+from sagemaker_launcher.rehearsal.terms import Terms
 from sagemaker_launcher.rehearsal.tree import Tree
 from sagemaker_launcher.rehearsal.workspace import Workspace, workspace
 from sagemaker_launcher.request import Request

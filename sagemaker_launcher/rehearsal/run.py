@@ -23,6 +23,7 @@ from sagemaker_launcher.rehearsal.inputs import Inputs
 from sagemaker_launcher.rehearsal.logs import KeepLog, Logs
 from sagemaker_launcher.rehearsal.metrics import MetricReader
 from sagemaker_launcher.rehearsal.program import OnLine, Program
+from sagemaker_launcher.rehearsal.terms import Terms
 from sagemaker_launcher.rehearsal.timeline import Timeline
 from sagemaker_launcher.rehearsal.tree import Tree, checkpoint_path
 from sagemaker_launcher.request import Request
@@ -55,19 +56,6 @@ class Runner(Protocol):
 
     def unexplained(self, exit_code: int) -> str:
         """Why a program failed that left no word of its own."""
-
-
-@dataclass(frozen=True)
-class Terms:
-    """How a rehearsal deals with its programs.
-
-    Attributes:
-        grace_s: Seconds between SIGTERM and SIGKILL; the service gives 120.
-        interrupt_after_s: When each attempt is interrupted, in seconds from the start of its programs.
-    """
-
-    grace_s: float = 120.0
-    interrupt_after_s: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)

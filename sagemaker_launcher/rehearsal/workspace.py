@@ -16,7 +16,7 @@ from pathlib import Path
 from sagemaker_launcher.errors import LauncherError
 from sagemaker_launcher.user_cache import cannot_write
 
-_LOCK = ".lock"
+_FOLDER, _LOCK = "rehearsals", ".lock"
 
 
 @dataclass(frozen=True)
@@ -50,10 +50,10 @@ def workspace(cache: Path, facts: dict[str, str], clear: Clear) -> Iterator[Work
     Raises:
         EnvironmentProblemError: Nothing can be written here.
     """
-    root = cache / "rehearsals"
+    root = cache / _FOLDER
     try:
         root.mkdir(exist_ok=True)
-        _remove_abandoned(root, clear)
+        remove_abandoned(cache, clear)
         lock, path = _lock_new(root, facts)
     except OSError as error:
         raise cannot_write(root, error) from error
@@ -99,11 +99,27 @@ def _take(lock: int) -> bool:
     return True
 
 
-def _remove_abandoned(root: Path, clear: Clear) -> None:
-    for path in root.glob(f"*{_LOCK}"):
+def remove_abandoned(cache: Path, clear: Clear) -> None:
+    """Removes every workspace whose launcher was killed; see `workspace`."""
+    for space in abandoned(cache):
+        _remove(space, _lock_of(space), clear)
+
+
+def abandoned(cache: Path) -> Iterator[Workspace]:
+    """The workspaces whose launchers were killed; each is locked until the next is asked for."""
+    for path in (cache / _FOLDER).glob(f"*{_LOCK}"):
         with suppress(FileNotFoundError), path.open("rb") as file:
             if _take(file.fileno()):
-                _remove(Workspace(path.stem, path.with_suffix(""), _facts(file.read())), path, clear)
+                yield Workspace(path.stem, path.with_suffix(""), _facts(file.read()))
+
+
+def identifiers(cache: Path) -> set[str]:
+    """Those of all workspaces, in use or abandoned."""
+    return {path.stem for path in (cache / _FOLDER).glob(f"*{_LOCK}")}
+
+
+def _lock_of(space: Workspace) -> Path:
+    return space.folder.with_suffix(_LOCK)
 
 
 def _facts(data: bytes) -> dict[str, str]:

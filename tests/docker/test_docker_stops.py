@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.docker.launching import Desk, ended, read_until, wait_until
+from tests.fault_rows import provokes
 from tests.fidelity import reproduces
 from tests.servers.engine import Engine
 
@@ -75,6 +76,7 @@ def test_a_spot_job_has_no_longer_than_it_may_wait_and_run(desk: Desk) -> None:
     assert "model" in done.result["artifacts"]
 
 
+@provokes(117)
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 @reproduces("stop", "docker")
 def test_a_signal_stops_the_job_and_keeps_what_it_has(desk: Desk, number: signal.Signals) -> None:
@@ -94,6 +96,7 @@ def test_a_signal_stops_the_job_and_keeps_what_it_has(desk: Desk, number: signal
     assert model.stat().st_size > 0
 
 
+@provokes(117)
 def test_a_second_ctrl_c_does_not_wait_for_the_program(desk: Desk) -> None:
     desk.program(DEAF)
     with desk.launching() as process:
@@ -108,6 +111,25 @@ def test_a_second_ctrl_c_does_not_wait_for_the_program(desk: Desk) -> None:
     assert time.monotonic() - start < 20
     assert done.code == 130
     assert desk.left(identifier) == []
+
+
+SLOW_TO_LISTEN = "print('awake', flush=True); time.sleep(4)\n" + STOPPABLE
+TAKES_SIGNALS_ONE_BY_ONE = """
+signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+print("awake", flush=True)
+signal.sigwait({signal.SIGTERM}); print("heard", flush=True)
+"""
+
+
+@pytest.mark.parametrize("program", [SLOW_TO_LISTEN, TAKES_SIGNALS_ONE_BY_ONE], ids=["late", "waiting"])
+def test_the_program_is_told_as_soon_as_it_would_notice(desk: Desk, program: str) -> None:
+    desk.program(program)
+    with desk.launching("--stop-grace", "60") as process:
+        before = read_until(process, "awake")
+        process.send_signal(signal.SIGTERM)
+        done = ended(process, before)
+    assert done.code == 143
+    assert done.lines()[-1].startswith("heard")
 
 
 @pytest.mark.parametrize("delay_s", [0.0, 0.1, 0.3])
