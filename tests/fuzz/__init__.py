@@ -1,0 +1,1 @@
+"""Input of strangers, made by the ten thousand, against everything that reads some: `make fuzz`."""
