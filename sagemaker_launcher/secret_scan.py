@@ -237,7 +237,11 @@ def _stands_for_another(value: str) -> bool:
         return True
     if _regex(_FILE_PATH).fullmatch(value):
         return not _is_random(value)
-    return bool(_regex(_REFERENCE).match(value) or _regex(_PLACEHOLDER).fullmatch(value))
+    return bool(
+        _regex(_REFERENCE).match(value)
+        or _regex(_PLACEHOLDER).fullmatch(value)
+        or _regex(_SENTENCE).fullmatch(value)
+    )
 
 
 def _is_itself(value: str) -> bool:
@@ -397,6 +401,8 @@ _REFERENCE = (
     r"|(?:arn|ssm|env|vault|file|secretsmanager|sha\d{1,3}|md5):"
     r"|[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$"
 )
+# Of passphrases, few have more than six words.
+_SENTENCE = r"[A-Za-z']+(?:[,;:]? [A-Za-z']+){6,}[.!?]?"
 _FILE_PATH = r"(?:~|\.{1,2})?/[\w.-]+(?:/[\w.-]*)*"
 _NUMBER = r"[-+]?[\d_,.]+(?:[eE][-+]?\d+)?%?"
 _WORDS = r"[A-Za-z]+([/_.-]+[A-Za-z]+)*"

@@ -28,6 +28,7 @@ from sagemaker_launcher.secret_scan import (
     scan_text,
     scan_values,
 )
+from tests.fault_rows import provokes
 
 ROOT = Path(__file__).parent.parent
 HEX = "0123456789abcdef"
@@ -287,6 +288,7 @@ def only(scan: Scan) -> Finding:
     return scan.findings[0]
 
 
+@provokes(87)
 @pytest.mark.parametrize(("rule", "sample"), FORMATS)
 @pytest.mark.parametrize("around", ["NOTE: {}", "x = '{}'", "{}", '["--flag", "{}"]'])
 def test_a_format_is_recognised_wherever_it_stands(rule: str, sample: str, around: str) -> None:
@@ -381,6 +383,12 @@ def test_no_file_of_this_project_holds_a_secret() -> None:
 )
 def test_prose_about_secrets_is_let_through(line: str) -> None:
     assert scan_text(line, "README.md") == Scan((), ())
+
+
+def test_a_sentence_is_no_passphrase() -> None:
+    assert scan_text('"credentials": "who it is, and until when they are"', "x.py") == Scan((), ())
+    six = " ".join(["horse"] * 6)
+    assert scan_text(f'"credentials": "{six}"', "x.py").findings
 
 
 def test_a_word_is_a_password_in_a_flow_mapping() -> None:
