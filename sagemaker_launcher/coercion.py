@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from sagemaker_launcher import strict_yaml
-from sagemaker_launcher.errors import ConfigError, Problem
+from sagemaker_launcher.errors import PROBLEMS_SHOWN, ConfigError, Problem
 
 _SHOWN = 60  # characters of a value that an error message shows
 
@@ -280,9 +280,10 @@ class _Merger:
     def _unknown(
         self, path: tuple[str, ...], parent: Section, node: strict_yaml.Node | strict_yaml.Entry
     ) -> None:
-        dotted = ".".join(path)
+        shown = len(self.merged.problems) < PROBLEMS_SHOWN
+        near = self._nearest(path, parent) if shown else ""
         self.merged.problems.append(
-            Problem(self._where(node), "unknown key", dotted, suggestion=self._nearest(path, parent))
+            Problem(self._where(node), "unknown key", ".".join(path), suggestion=near)
         )
 
     def _nearest(self, path: tuple[str, ...], parent: Section) -> str:

@@ -23,6 +23,7 @@ _CONTROLS = {
         *range(0x7F, 0xA0),
         *range(0x202A, 0x202F),
         *range(0x2066, 0x206A),
+        0x061C,
         0x200E,
         0x200F,
     )
@@ -32,6 +33,11 @@ _CONTROLS = {
 def safe(text: str) -> str:
     """A text from outside, with every character escaped that could steer a terminal."""
     return text.translate(_CONTROLS)
+
+
+def one_line(text: str) -> str:
+    """A text from outside that is to be a part of one line, and must not begin another."""
+    return text.replace("\n", "\\n")
 
 
 def write(stream: TextIO, text: str) -> None:
@@ -70,7 +76,7 @@ class Console:
 
     def table(self, header: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
         """Columns on a terminal; elsewhere one line each, with tabs between the cells."""
-        cells = [[safe(cell) for cell in row] for row in rows]
+        cells = [[safe(one_line(cell)) for cell in row] for row in rows]
         if not self.is_terminal:
             lines = ("\t".join(cell.replace("\t", " ") for cell in row) for row in (header, *cells))
             write(self._stream, "".join(f"{line}\n" for line in lines))

@@ -31,6 +31,10 @@ class Interrupted(BaseException):
         self.result = result
 
 
+class TookTooLongError(Exception):
+    """The block of `at_most` was not done in time."""
+
+
 def raise_on_signals() -> None:
     """From now on SIGINT, SIGTERM and SIGHUP raise Interrupted in the main thread.
 
@@ -68,6 +72,29 @@ def shielded() -> Iterator[None]:
             signal.signal(number, handler)
     if held:
         raise Interrupted(held[0])
+
+
+@contextmanager
+def at_most(seconds: float) -> Iterator[None]:
+    """Ends a block of the main thread that takes too long, also in the middle of a regular expression.
+
+    Args:
+        seconds: How long it may take.
+
+    Raises:
+        TookTooLongError: It took longer.
+    """
+
+    def end(_: int, __: FrameType | None) -> None:
+        raise TookTooLongError
+
+    handler = signal.signal(signal.SIGALRM, end)
+    timer = signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, *timer)
+        signal.signal(signal.SIGALRM, handler)
 
 
 def pause_point(phase: str) -> None:

@@ -9,9 +9,9 @@ import platform
 import re
 import shutil
 import subprocess
+import sys
 from dataclasses import dataclass
 from functools import cached_property
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from sagemaker_launcher import __version__
@@ -56,11 +56,12 @@ def author(arn: str = "") -> Author:
 def versions(*packages: str) -> dict[str, str]:
     """Versions of this tool, of Python and of those of the packages that are installed."""
     found = {"launcher": __version__, "python": platform.python_version()}
-    for package in packages:
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            continue
+    # Folders have them in their names: importlib.metadata would import all of `email` to read them in files.
+    # https://packaging.python.org/en/latest/specifications/recording-installed-packages/#the-dist-info-directory
+    for path in (path for folder in sys.path for path in Path(folder).glob("*.*-info")):
+        package, version, *_ = *path.stem.split("-"), ""
+        if package in packages:
+            found.setdefault(package, version)
     return found
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import importlib
 import io
 import os
@@ -16,6 +17,8 @@ from sagemaker_launcher import __version__
 from sagemaker_launcher.errors import CommandInterrupted, ExitCode, LauncherError, UsageError
 from sagemaker_launcher.interrupts import Interrupted, end_on_next_signal, raise_on_signals
 
+# New objects after which Python looks for garbage. To look after every 700, as it does on its own, is a tenth of our start.
+_GARBAGE_AFTER = 50_000
 # Name, module and one line of help: `--help` must not import the commands.
 _COMMANDS = {
     "launch": ("launching", "Start a job from a SageMaker config and its training config."),
@@ -25,13 +28,14 @@ _COMMANDS = {
     "wait": ("jobs", "Wait until jobs have ended."),
     "logs": ("jobs", "Show a job's log, also as it comes (-f)."),
     "stop": ("jobs", "Stop jobs on AWS."),
-    "check": ("looking", "Check both configs without AWS; changes nothing."),
-    "doctor": ("doctoring", "Check the container engine and the image, and say how to mend them."),
+    "check": ("checking", "Check both configs, and with AWS all that the job needs; changes nothing."),
+    "doctor": ("doctoring", "Examine this machine, the account, the image and what was left; repair it."),
     "list": ("looking", "List archived experiments, newest first."),
     "show": ("looking", "Show an archived experiment: configs, provenance, result."),
     "diff": ("looking", "Show what differs between two experiments."),
     "verify": ("looking", "Check that an archived experiment is what was launched."),
     "download": ("fetching", "Download an experiment's model, outputs, logs, configs."),
+    "init": ("initialising", "Make a new project: configs, training code, image, schemas, IAM policies."),
     "completion": ("completing", "Print a script that completes words in a shell."),
 }
 _EXIT_CODES = """\
@@ -86,6 +90,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
     raise_on_signals()
+    gc.set_threshold(_GARBAGE_AFTER)
     if isinstance(sys.stdout, io.TextIOWrapper):
         # A character that the terminal's character set lacks is no reason to fail.
         sys.stdout.reconfigure(errors="backslashreplace")
@@ -110,7 +115,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def program_words() -> tuple[str, ...]:
     """How this program was called, in words that start it again from here, whatever is or is not on the PATH."""
     called = sys.argv[0]
-    return (_shortest(sys.executable), called) if called.endswith(".py") else (_shortest(called),)
+    return (shortest(sys.executable), called) if called.endswith(".py") else (shortest(called),)
 
 
 def program_name() -> str:
@@ -118,7 +123,7 @@ def program_name() -> str:
     return shlex.join(program_words())
 
 
-def _shortest(program: str) -> str:
+def shortest(program: str) -> str:
     """A program's name where the PATH leads to it, its place below the current folder, or its whole path."""
     path = Path(program)
     candidates = (Path(folder, path.name) for folder in os.get_exec_path())

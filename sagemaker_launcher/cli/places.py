@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +13,7 @@ from sagemaker_launcher.archive.experiments import Archive
 from sagemaker_launcher.archive.references import locate
 from sagemaker_launcher.errors import UsageError
 from sagemaker_launcher.naming import S3Uri
+from sagemaker_launcher.preflight import CHECKS
 from sagemaker_launcher.storage import FolderStorage, Storage
 
 if TYPE_CHECKING:
@@ -36,6 +37,13 @@ docker_option = click.option(
     show_default=True,
     metavar="PROGRAM",
     help="The container engine's program: docker, or one that works alike, such as podman or finch.",
+)
+skip_check_option = click.option(
+    "--skip-check",
+    type=click.Choice(tuple(CHECKS)),
+    multiple=True,
+    metavar="NAME",
+    help="Leave a check of what AWS knows out; `check` names them (on aws only). Repeatable.",
 )
 archive_option = click.option(
     "--archive",
@@ -68,14 +76,16 @@ class ArchivePlace:
 
     def __init__(self, s3_root: Path | None, archive: str | None, config_path: Path | None) -> None:
         self.uri = archive or ""
-        self.region = self.profile = ""
+        self.region = self.profile = self.account = ""
+        self.bucket_owners: Mapping[str, str] = {}
         path = config_path or (DEFAULT_CONFIG if DEFAULT_CONFIG.is_file() else None)
         if path:
             from sagemaker_launcher import config  # noqa: PLC0415 - many commands need no config
 
             place = config.read_place(path)
             self.uri = self.uri or place.archive
-            self.region, self.profile = place.region, place.profile
+            self.region, self.profile, self.account = place.region, place.profile, place.account
+            self.bucket_owners = place.bucket_owners
         self.s3_root = s3_root
         self.storage: Storage = self._open()
 
@@ -104,10 +114,19 @@ class ArchivePlace:
     def _open(self) -> Storage:
         if self.s3_root is not None:
             return FolderStorage(self.s3_root)
-        from sagemaker_launcher.aws import Aws  # noqa: PLC0415 - boto3 only where S3 is meant
+        from sagemaker_launcher.quick_s3.access import plain_access  # noqa: PLC0415 - only where S3 is meant
+        from sagemaker_launcher.quick_s3.storage import QuickStorage  # noqa: PLC0415
+
+        access = plain_access(self.region, self.profile, self.account)
+        if access is None:
+            return self._open_with_boto3()
+        return QuickStorage(access, self._open_with_boto3, self.bucket_owners)
+
+    def _open_with_boto3(self) -> Storage:
+        from sagemaker_launcher.aws import Aws  # noqa: PLC0415 - boto3 only where it is needed
         from sagemaker_launcher.s3_storage import S3Storage  # noqa: PLC0415
 
-        return S3Storage(Aws(self.region, self.profile))
+        return S3Storage(Aws(self.region, self.profile, self.account), self.bucket_owners)
 
     @property
     def archive(self) -> Archive:

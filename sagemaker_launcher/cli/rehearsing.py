@@ -13,9 +13,9 @@ import click
 from sagemaker_launcher.cli.overrides import override_options, overrides_of
 from sagemaker_launcher.cli.places import Command, docker_option, s3_root_option
 from sagemaker_launcher.config import Configs, Source
+from sagemaker_launcher.engine import Engine
 from sagemaker_launcher.errors import UsageError
-from sagemaker_launcher.rehearsal.rehearsal import Rehearsal
-from sagemaker_launcher.rehearsal.run import Terms
+from sagemaker_launcher.rehearsal.terms import Terms
 from sagemaker_launcher.storage import FolderStorage, Storage
 
 if TYPE_CHECKING:
@@ -118,6 +118,7 @@ def rehearsal_target(
     storage: Storage,
     options: RehearsalOptions,
     terms: Terms,
+    image: str,
 ) -> ProcessTarget | DockerTarget:
     """What runs a request on this machine.
 
@@ -127,18 +128,22 @@ def rehearsal_target(
         storage: Where data comes from and goes to.
         options: How programs run.
         terms: When and how they are stopped.
+        image: The request's image.
     """
-    rehearsal = Rehearsal(storage, terms)
     credentials = _credentials(configs) if options.with_credentials else {}
     source: Source = configs.source
     if name == "docker":
+        engine = Engine(options.docker)
+        engine.begin_image(options.image or image)  # while the rest is imported, which takes as long
+        from sagemaker_launcher.rehearsal.rehearsal import Rehearsal  # noqa: PLC0415
         from sagemaker_launcher.targets.docker import DockerOptions, DockerTarget  # noqa: PLC0415
 
-        how = DockerOptions(options.docker, options.image, options.image_code, credentials)
-        return DockerTarget(source, rehearsal, how)
+        how = DockerOptions(options.image, options.image_code, credentials)
+        return DockerTarget(source, Rehearsal(storage, terms), how, engine)
+    from sagemaker_launcher.rehearsal.rehearsal import Rehearsal  # noqa: PLC0415
     from sagemaker_launcher.targets.process import ProcessOptions, ProcessTarget  # noqa: PLC0415
 
-    return ProcessTarget(source, rehearsal, ProcessOptions(options.python, credentials))
+    return ProcessTarget(source, Rehearsal(storage, terms), ProcessOptions(options.python, credentials))
 
 
 def terms_of(options: EndOptions, target: str, *, spot: bool) -> Terms:
@@ -163,7 +168,8 @@ def open_storage(configs: Configs, s3_root: Path | None) -> Storage:
     from sagemaker_launcher.s3_storage import S3Storage  # noqa: PLC0415
 
     settings = configs.sagemaker["AWS"]
-    return S3Storage(Aws(settings["REGION"], settings["PROFILE"]))
+    aws = Aws(settings["REGION"], settings["PROFILE"], settings["ACCOUNT"])
+    return S3Storage(aws, configs.bucket_owners)
 
 
 @click.command()
@@ -203,8 +209,9 @@ def shell(
         allow_unknown_instance_type=force_instance_type,
     )
     events = report.ConsoleEvents()
+    storage = open_storage(plan.configs, s3_root)
     place = rehearsal_target(
-        target, plan.configs, open_storage(plan.configs, s3_root), RehearsalOptions(**options), Terms()
+        target, plan.configs, storage, RehearsalOptions(**options), Terms(), plan.job.image.uri
     )
     place.prepare(plan.job, plan.request, events)
     return place.shell(plan.request, plan.configs.training_yaml, events)

@@ -74,7 +74,8 @@ class Session:
             from sagemaker_launcher.aws import Aws  # noqa: PLC0415 - boto3 only where AWS is meant
             from sagemaker_launcher.s3_storage import S3Storage  # noqa: PLC0415
 
-            self.place.storage = S3Storage(Aws(self.place.region, self.place.profile))
+            aws = Aws(self.place.region, self.place.profile, self.place.account)
+            self.place.storage = S3Storage(aws, self.place.bucket_owners)
 
     def subjects(self, texts: Sequence[str]) -> list[Subject]:
         """The jobs that references mean, each once, and what is to be known before they are asked for."""
@@ -116,7 +117,7 @@ class Session:
         """Lets the archive know how a job ended; that it cannot is no reason to fail."""
         if subject.folder is None or sight.description is None:
             return
-        from sagemaker_launcher.archive.collection import collect  # noqa: PLC0415
+        from sagemaker_launcher.archive.repair import collect  # noqa: PLC0415
 
         job_arn = sight.description["TrainingJobArn"]
         try:
