@@ -95,7 +95,10 @@ def _call(service: str, command: str, given: dict[str, str]) -> dict[str, Any]:
 
 
 def _shorthand(text: str) -> dict[str, object]:
-    """Reads `Name=value,Name=value`."""
+    """Reads `Name=value,Name=value`, or JSON."""
+    if text.startswith("{"):
+        document: dict[str, object] = json.loads(text)
+        return document
     words: dict[str, object] = {"true": True, "false": False}
     return {name: words.get(value, value) for name, value in (part.split("=") for part in text.split(","))}
 

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import ast
-import io
-import itertools
 import json
 import os
 import re
 import subprocess
 import sys
-import tokenize
 from collections.abc import Iterator
 from pathlib import Path
 
 from yacs.config import CfgNode
 
 from sagemaker_launcher import defaults
+from sagemaker_launcher.preflight import CHECKS
+from sagemaker_launcher.scaffold.comments import key_comments
 from tests.commands import ROOT, SCRIPT, clean_environment
 
 README = ROOT / "README.md"
@@ -32,7 +30,7 @@ TREES = {
 
 def generated() -> dict[str, str]:
     """The generated parts by the name in their markers."""
-    return {"help": f"```text\n{help_text()}```", "keys": key_tables()}
+    return {"help": f"```text\n{help_text()}```", "keys": key_tables(), "checks": check_table()}
 
 
 def part(text: str, name: str) -> str:
@@ -51,9 +49,15 @@ def help_text() -> str:
     return re.sub(r"^Usage: \S+ ", "Usage: python ", done.stdout)
 
 
+def check_table() -> str:
+    """Every check before a launch, and what it sees to."""
+    rows = [f"| `{name}` | {meaning} |" for name, meaning in CHECKS.items()]
+    return "\n".join(["| Check | Passes when |", "|---|---|", *rows])
+
+
 def key_tables() -> str:
     """Every key of the SageMaker config with its default and the comment that defaults.py has on it."""
-    comments = _comments()
+    comments = key_comments(Path(defaults.__file__).read_text("utf-8"))
     tables = []
     for tree, heading in TREES.items():
         node = defaults.get_cfg_defaults() if tree == "_C" else getattr(defaults, tree)
@@ -85,31 +89,10 @@ def _shown(value: object) -> list[str]:
     return [f"`{value if isinstance(value, str) else json.dumps(value)}`"]
 
 
-def _comments() -> dict[str, str]:
-    """The comment on each assignment of defaults.py: in its lines, or else right above it."""
-    source = Path(defaults.__file__).read_text("utf-8")
-    comments, alone = {}, set()
-    for token in tokenize.generate_tokens(io.StringIO(source).readline):
-        if token.type == tokenize.COMMENT:
-            comments[token.start[0]] = token.string.removeprefix("#").strip()
-            if token.line.lstrip().startswith("#"):
-                alone.add(token.start[0])
-    found = {}
-    for statement in ast.parse(source).body:
-        if isinstance(statement, ast.Assign):
-            lines = [*range(statement.lineno, (statement.end_lineno or 0) + 1)]
-            if not comments.keys() & set(lines):
-                above = itertools.takewhile(alone.__contains__, itertools.count(statement.lineno - 1, -1))
-                lines = sorted(above)
-            texts = [comments[line] for line in lines if line in comments]
-            found[ast.unparse(statement.targets[0])] = " ".join(texts)
-    return found
-
-
 def main() -> None:
     text = README.read_text("utf-8")
     for name, content in generated().items():
-        text = text.replace(part(text, name), content)
+        text = text.replace(f"<!-- {name} -->\n{part(text, name)}\n", f"<!-- {name} -->\n{content}\n")
     README.write_text(text, "utf-8")
 
 

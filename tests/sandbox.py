@@ -13,7 +13,10 @@ from pathlib import Path
 
 from tests.commands import ROOT, Finished, clean_environment
 
-_COPIED = ("Makefile", "pyproject.toml", "run_sagemaker_job.py", "build_and_push.sh", "Dockerfile.sagemaker")
+_COPIED = (
+    *("Makefile", "pyproject.toml", "run_sagemaker_job.py", "build_and_push.sh", "Dockerfile.sagemaker"),
+    *("sagemaker_environment.yaml", ".dockerignore"),
+)
 _FOLDERS = ("configs", "sagemaker_container", "sagemaker_launcher")
 _FENCE = re.compile(r"^```(?P<language>\w+)\n(?P<code>.*?)^```$", re.MULTILINE | re.DOTALL)
 

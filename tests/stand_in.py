@@ -18,7 +18,7 @@ from sagemaker_launcher.errors import EnvironmentProblemError
 from sagemaker_launcher.naming import S3Uri
 from sagemaker_launcher.provenance import CheckoutReader
 from sagemaker_launcher.rehearsal.rehearsal import Rehearsal
-from sagemaker_launcher.rehearsal.run import Terms
+from sagemaker_launcher.rehearsal.terms import Terms
 from sagemaker_launcher.request import Request, create_training_job_request
 from sagemaker_launcher.result import JobResult
 from sagemaker_launcher.storage import Check, FolderStorage, Storage, StoredObject, no_check
@@ -175,7 +175,7 @@ def rehearse(
     target = ProcessTarget(plan.configs.source, Rehearsal(storage, terms), ProcessOptions())
     checkout = CheckoutReader(project.folder)
     outcome = story.execute(
-        plan, story.Surroundings(target, storage, lambda: None, checkout, events, "launcher")
+        plan, story.Surroundings(target, storage, lambda: None, lambda _: None, checkout, events, "launcher")
     )
     return Rehearsed(plan.request, outcome.result, events)
 

@@ -23,6 +23,7 @@ from sagemaker_launcher.naming import S3Uri, job_name
 from sagemaker_launcher.result import JobResult
 from sagemaker_launcher.storage import FolderStorage, sha256
 from tests.commands import CommandLine
+from tests.fault_rows import provokes
 from tests.project import Project
 from tests.stand_in import Full, document, launch, local, rehearse, snapshot
 
@@ -249,6 +250,7 @@ def test_what_exists_tells_how_far_a_launch_came(names: set[str], state: str) ->
     assert State.of(names) is State(state)
 
 
+@provokes(55)
 def test_a_taken_name_is_refused_and_its_holder_named(tmp_path: Path) -> None:
     archive = archive_in(tmp_path)
     archive.reserve(intent())
@@ -271,7 +273,7 @@ def test_experiments_of_all_names_are_in_one_list(tmp_path: Path) -> None:
     for number, name in enumerate(("digits/baseline", "other", "a/b/c")):
         made = job_name(name, NOON + timedelta(seconds=number), "abcdef")
         archive.reserve(intent(experiment_name=name, job_name=made))
-    assert [made.experiment_name for made in archive.intents(9)] == [
+    assert [made.experiment_name for made in archive.intents(archive.entries())] == [
         "a/b/c",
         "other",
         "digits/baseline",

@@ -55,11 +55,41 @@ class TestCheck:
     def test_says_that_all_is_well(self, cli: CommandLine, project: Project) -> None:
         done = cli("check", "--offline", project.config)
         assert (done.code, done.err) == (0, "")
-        assert done.out == f"{project.config}: both configs and the job are valid\n"
+        assert f"ok       configs   {project.config}: both configs and the job are valid\n" in done.out
+        assert "the training code gives no lines to try them on" in done.out
 
     def test_answers_programs_with_json(self, cli: CommandLine, project: Project) -> None:
         done = cli("check", "--offline", "--json", project.config)
-        assert done.json == {"schema": 1, "valid": True, "warnings": []}
+        assert {key: done.json[key] for key in ("schema", "valid", "exit")} == {
+            "schema": 1,
+            "valid": True,
+            "exit": 0,
+        }
+        assert [(one["name"], one["verdict"]) for one in done.json["checks"]] == [
+            ("configs", "ok"),
+            ("metrics", "unknown"),
+        ]
+
+    def test_tries_the_metrics_on_the_lines_that_the_training_code_says_it_prints(
+        self, cli: CommandLine, project: Project
+    ) -> None:
+        schema = project.folder / "code" / "config.py"
+        schema.write_text(f"{schema.read_text()}\nLOG_SAMPLES = ['epoch=1 loss=7E-05', 'rate=fast']\n")
+        patterns = {"loss": "loss=([0-9.eE+-]+)", "rate": "rate=([a-z]+)", "none": "lost=([0-9]+)"}
+        definitions = [{"Name": name, "Regex": regex} for name, regex in patterns.items()]
+        project.write(ESTIMATOR={"METRIC_DEFINITIONS": definitions})
+        done = cli("check", "--offline", "--json", project.config)
+        assert done.code == 0
+        found = {one["message"]: one["verdict"] for one in done.json["checks"] if one["name"] == "metrics"}
+        assert found == {
+            "loss: 7e-05 in 'epoch=1 loss=7E-05'": "ok",
+            "rate: 'fast' in 'rate=fast' is no number": "warning",
+            "none: 'lost=([0-9]+)' matches no line of LOG_SAMPLES": "warning",
+        }
+        schema.write_text(f"{schema.read_text()}\nLOG_SAMPLES = 'loss=1'\n")
+        done = cli("check", "--offline", project.config)
+        assert done.code == 3
+        assert "LOG_SAMPLES has to be a list of texts" in done.err
 
     def test_takes_the_shipped_configs(self, cli: CommandLine) -> None:
         assert cli("check", "--offline", ROOT / "configs" / "sagemaker_config.yaml").code == 0
@@ -127,7 +157,6 @@ class TestCheck:
         "words",
         [
             ["check", "--offline"],
-            ["check", "{config}"],
             ["check", "--offline", "{config}", "--set", "ESTIMATOR.MAX_RUN"],
             ["check", "--offline", "{config}", "--train"],
             ["check", "--offline", "{config}", "{config}"],
@@ -388,8 +417,10 @@ class TestRenamedKey:
             f"sagemaker_config.yaml:{line}: ESTIMATOR.TRAIN_INSTANCE_TYPE is now called ESTIMATOR.INSTANCE_TYPE; "
             "please rename it"
         )
-        assert (done.code, done.err) == (0, f"note: {warning}\n")
-        assert cli("check", "--offline", "sagemaker_config.yaml", "--json").json["warnings"] == [warning]
+        assert (done.code, done.err) == (0, "")
+        assert warning in done.out
+        checks = cli("check", "--offline", "sagemaker_config.yaml", "--json").json["checks"]
+        assert [one["message"] for one in checks if one["verdict"] == "warning"] == [warning]
         archived = _load(project).sagemaker_yaml
         assert b"  INSTANCE_TYPE: ml.m5.large\n" in archived
         assert b"TRAIN_INSTANCE_TYPE" not in archived

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from tests.commands import CommandLine, Finished
+from tests.fault_rows import provokes
 from tests.project import Project
 from tests.stand_in import ARCHIVE, document, is_running, launch, local, nothing_written, rehearsal, snapshot
 
@@ -103,6 +104,7 @@ def listed(cli: CommandLine, project: Project) -> list[dict[str, Any]]:
 # --- a crash at each moment ---
 
 
+@provokes(67)
 @pytest.mark.parametrize(("moment", "state"), MOMENTS.items())
 def test_what_a_crash_leaves_is_told_by_the_list_and_the_next_launch_works(
     start: Start, cli: CommandLine, project: Project, moment: str, state: str | None
@@ -156,6 +158,7 @@ def test_a_sealed_experiment_can_be_rerun_although_its_launch_crashed(
 # --- a signal at each moment ---
 
 
+@provokes(61, 62, 63)
 @pytest.mark.parametrize("moment", MOMENTS)
 def test_ctrl_c_says_what_was_left_and_what_goes_on(
     start: Start, cli: CommandLine, project: Project, temporary: Path, moment: str
@@ -177,6 +180,7 @@ def test_ctrl_c_says_what_was_left_and_what_goes_on(
     assert snapshot(temporary) == {}
 
 
+@provokes(66)
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGHUP, 129)])
 @pytest.mark.parametrize("moment", ["planned", "reserved", "sealed", "started"])
 def test_other_signals_are_told_by_their_exit_code(
@@ -352,6 +356,7 @@ def test_a_crash_of_the_launcher_while_the_program_runs_leaves_a_started_experim
 # --- at the same moment ---
 
 
+@provokes(56)
 def test_32_launches_at_the_same_moment_never_mix(cli: CommandLine, project: Project) -> None:
     project.program("import os\nprint('seed', os.environ['SAGEMAKER_BASE_DIR'])\n")
     gate = project.folder / "gate"

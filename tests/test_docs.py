@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import json
 import re
 import subprocess
 from collections.abc import Iterator
@@ -24,7 +23,8 @@ README, CONTRIBUTING, _ = DOCUMENTS
 # Where README.md has commands, and the tests that run them. The section on AWS: integration/test_readme_on_aws.py, and what
 # needs Docker: docker/test_readme_on_docker.py.
 REHEARSE = "Rehearse: containers, many hosts, spot"
-RUN_HERE = {"SageMaker job launcher", "If you have only Python", "The two configs", REHEARSE}
+OWN = "A project of your own"
+RUN_HERE = {"SageMaker job launcher", "If you have only Python", OWN, "The two configs", REHEARSE}
 RUN_ON_AWS = {"If you have an AWS account", "Jobs that were launched"}
 JOB_NAME = re.compile(r"digits-baseline-\d{8}-\d{6}-[0-9a-z]{6}")
 NUMBER = re.compile(r"\d+(\.\d+)?(e[+-]\d+)?")
@@ -111,6 +111,14 @@ def test_the_rehearsals_without_docker_run_as_the_readme_says(demo: Finished, sa
     assert (done.code, done.out) == (0, "training_config.yaml\n"), done.err
 
 
+def test_a_project_of_ones_own_is_made_as_the_readme_says(sandbox: Sandbox) -> None:
+    [block] = commands(OWN)
+    done = sandbox.run(f"source .venv/bin/activate; {block.code}")
+    assert done.code == 0, done.err
+    assert (sandbox.folder / "my-project" / "iam" / "execution-role.json").is_file()
+    assert "aws s3api create-bucket --bucket training-123456789012-us-east-1-an " in done.out
+
+
 def test_the_mistake_that_is_shown_is_reported_so(sandbox: Sandbox) -> None:
     [block] = commands("If you have only Python", "console")
     command = block.code.splitlines()[0].removeprefix("$ ")
@@ -186,13 +194,6 @@ def test_every_variable_that_an_option_can_come_from_is_explained() -> None:
     text = README.read_text("utf-8")
     shown = set(re.findall(r"^\| `(SAGEMAKER_LAUNCHER_\w+)` \| `(--[\w-]+)` \|$", text, re.MULTILINE))
     assert shown == {(str(option.envvar), option.opts[0]) for option in options() if option.envvar}
-
-
-def test_policies_are_json() -> None:
-    policies = [block.code for block in blocks(README) if block.language == "json"]
-    assert len(policies) == 1
-    for policy in policies:
-        assert json.loads(policy)["Version"] == "2012-10-17"
 
 
 def anchor(heading: str) -> str:

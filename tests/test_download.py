@@ -27,6 +27,7 @@ from sagemaker_launcher.errors import (
 from sagemaker_launcher.naming import S3Uri
 from sagemaker_launcher.storage import Check, FolderStorage, Storage, StoredObject, no_check
 from tests.commands import CommandLine
+from tests.fault_rows import provokes
 from tests.project import Project
 from tests.stand_in import ARCHIVE, Listener, launch, local, rehearse, snapshot
 
@@ -169,6 +170,7 @@ def test_what_is_replaced_meanwhile_is_not_mixed_with_what_has_come(
     assert snapshot(tmp_path / "to/model") == {"new.txt": b"new"}
 
 
+@provokes(81)
 def test_nothing_is_ever_overwritten(project: Project, experiment: S3Uri, tmp_path: Path) -> None:
     folder = tmp_path / "to"
     fetching(project, experiment, folder).fetch(("model",))
@@ -181,6 +183,7 @@ def test_nothing_is_ever_overwritten(project: Project, experiment: S3Uri, tmp_pa
     assert not (tmp_path / "elsewhere").exists()
 
 
+@provokes(81)
 def test_a_folder_of_something_else_is_left_alone(
     project: Project, experiment: S3Uri, tmp_path: Path
 ) -> None:
@@ -195,6 +198,7 @@ def test_a_folder_of_something_else_is_left_alone(
     assert (snapshot(tmp_path / "mine"), snapshot(tmp_path / "other")) == before
 
 
+@provokes(80)
 @pytest.mark.parametrize("name", ["../escaped", "/etc/passwd", "a//b", "C:\\x", "a\x1b", "x" * 300])
 def test_a_hostile_key_is_refused_before_anything_comes(
     project: Project, experiment: S3Uri, tmp_path: Path, name: str
@@ -207,6 +211,7 @@ def test_a_hostile_key_is_refused_before_anything_comes(
     assert {path.name for path in (tmp_path / "to").iterdir()} == {".experiment"}
 
 
+@provokes(80)
 def test_keys_that_only_differ_in_case_are_refused(
     project: Project, experiment: S3Uri, tmp_path: Path
 ) -> None:

@@ -27,6 +27,7 @@ from sagemaker_launcher.naming import S3Uri, job_name
 from sagemaker_launcher.result import JobResult
 from sagemaker_launcher.storage import FolderStorage, StoredObject
 from tests.commands import CommandLine
+from tests.fault_rows import provokes
 from tests.project import Project
 from tests.stand_in import ARCHIVE, launch, rehearse
 
@@ -288,6 +289,7 @@ def test_an_old_scan_is_not_relied_on(storage: Counted, jobs: list[str]) -> None
     assert names(history(storage).newest(99, Filter(user="alice"))) == jobs[::2]
 
 
+@provokes(74)
 @pytest.mark.parametrize(
     "content", [b"", b"nothing of the kind" * 500, b"SQLite format 3\0" + b"\xff" * 5000]
 )
@@ -299,6 +301,7 @@ def test_a_spoiled_file_is_made_anew(storage: Counted, jobs: list[str], cache: P
     assert HistoryCache("here").known() is not None
 
 
+@provokes(74)
 def test_a_file_of_another_version_and_rows_of_another_kind_are_made_anew(
     storage: Counted, jobs: list[str], cache: Path
 ) -> None:
@@ -321,6 +324,7 @@ def test_without_a_place_for_it_nothing_is_kept_and_nothing_fails(
     assert recent_names(5) == ()
 
 
+@provokes(75)
 def test_many_at_once_keep_what_they_see(storage: Counted, jobs: list[str]) -> None:
     def look(_: int) -> list[str]:
         return names(history(storage).newest(99, Filter(user="alice")))
@@ -344,6 +348,7 @@ def test_many_at_once_keep_what_they_see(storage: Counted, jobs: list[str]) -> N
 # --- the command line ---
 
 
+@provokes(96)
 def test_spreadsheets_get_a_column_for_each_metric_and_change_and_no_formulas(
     cli: CommandLine, project: Project
 ) -> None:

@@ -16,6 +16,7 @@ import pytest
 
 from sagemaker_launcher.rehearsal import toolkit
 from tests.commands import CommandLine, clean_environment
+from tests.fault_rows import provokes
 from tests.fidelity import reproduces
 from tests.project import Project
 from tests.stand_in import is_running, launch, local, nothing_written, rehearsal, rehearse, snapshot
@@ -59,6 +60,10 @@ def test_a_launch_ends_with_the_result_and_the_command_that_repeats_it(
     assert done.out.splitlines()[-1].endswith(f"rerun {experiment} --s3-root {project.s3}")
     assert done.err.splitlines() == [
         "note: not reproduced here: the image",
+        "instances  1 x ml.m5.large",
+        "limits     at most 86,400 s of running",
+        f"archive    {experiment}",
+        f"outputs    s3://team/outputs/{rows['job']}/output/",
         f"Started  {rows['job']}, archived at {experiment}",
         "Starting  Preparing the hosts",
         "Downloading  Downloading input data",
@@ -71,6 +76,7 @@ def test_a_launch_ends_with_the_result_and_the_command_that_repeats_it(
     ]
 
 
+@provokes(99)
 def test_json_is_one_document_on_stdout(cli: CommandLine, project: Project) -> None:
     done = launch(cli, project)
     assert done.code == 0, done.err
@@ -111,6 +117,7 @@ def test_lines_of_the_log_appear_while_the_program_runs(
         assert process.wait(20) == 0
 
 
+@provokes(93)
 def test_nothing_that_the_program_prints_steers_the_terminal(cli: CommandLine, project: Project) -> None:
     hostile = "\x1b[2J\x1b]0;title\x07 \x9b31m \u202egnp.exe \r [bold red]x[/] [/x] \x7f"
     program(project, f"sys.stdout.buffer.write({hostile!r}.encode() + b' \\xff end\\n')\n{{}}[{hostile!r}]")
@@ -158,6 +165,7 @@ def read_terminal(master: int) -> bytes:
         return b""
 
 
+@provokes(94)
 def test_a_line_of_a_megabyte_is_shown_in_part(cli: CommandLine, project: Project) -> None:
     program(project, "print('x' * 1_000_000); print('next')")
     done = cli(*rehearsal(project))
@@ -473,6 +481,7 @@ def test_checkpoints_are_copied_during_the_run_and_again_at_its_end(project: Pro
 # --- failures ---
 
 
+@provokes(116)
 @reproduces("failure", "process")
 def test_a_failing_program_is_told_with_its_own_exit_code_and_its_last_lines(
     cli: CommandLine, project: Project
@@ -659,6 +668,7 @@ def test_what_cannot_be_rehearsed_is_refused_in_clear_words(
     assert error["hint"]
 
 
+@provokes(83)
 @pytest.mark.parametrize(
     "name",
     ["LD_PRELOAD", "LD_LIBRARY_PATH", "DYLD_INSERT_LIBRARIES", "PYTHONPATH", "PYTHONSTARTUP", "PYTHONHOME",

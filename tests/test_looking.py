@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from sagemaker_launcher.archive.curves import ASCII, BLOCKS, courses, drawn
 from tests.commands import CommandLine, Finished
+from tests.fault_rows import provokes
 from tests.project import Project
 from tests.stand_in import ARCHIVE, document, launch, local
 
@@ -61,12 +62,14 @@ def test_one_screen_says_what_it_was_how_it_went_and_how_to_repeat_it(
     assert len(shown.out.splitlines()) < 50
 
 
+@provokes(97)
 def test_a_terminal_without_unicode_gets_a_curve_in_ascii(cli: CommandLine, project: Project) -> None:
     launch(cli, project)
     shown = cli("show", "@latest", *place(project), env={"LC_ALL": "C", "PYTHONIOENCODING": "ascii"})
     assert "loss  1e-05 @_ 5e-06" in shown.out
 
 
+@provokes(76)
 def test_what_was_tampered_with_is_only_shown_on_purpose(cli: CommandLine, project: Project) -> None:
     done = ran(launch(cli, project))
     (local(project, done["experiment"]) / "training_config.yaml").write_text("SEED: 666\n")
@@ -173,6 +176,7 @@ def test_what_is_as_it_was_is_verified(cli: CommandLine, project: Project) -> No
     }
 
 
+@provokes(76, 77)
 @pytest.mark.parametrize(
     ("name", "check"),
     [

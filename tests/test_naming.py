@@ -23,6 +23,7 @@ from sagemaker_launcher.naming import (
     newest_first,
     second_of_newest_first,
 )
+from tests.fault_rows import provokes
 
 _NOON = datetime(2026, 11, 21, 12, 0, 0, tzinfo=timezone.utc)
 _DIGEST = "sha256:" + "0123456789abcdef" * 4
@@ -33,6 +34,7 @@ _seconds = st.integers(1_577_836_800, 7_258_118_400).map(
 
 
 class TestJobName:
+    @provokes(21)
     @_fast
     @given(st.text(), st.text(string.ascii_lowercase + string.digits, min_size=6, max_size=6))
     def test_is_what_the_service_takes_whatever_the_experiment_is_called(
@@ -108,6 +110,7 @@ class TestExperimentName:
     def test_of_letters_digits_dots_and_slashes_is_fine(self, name: str) -> None:
         assert experiment_name_problem(name) == ""
 
+    @provokes(21)
     @pytest.mark.parametrize(
         "name",
         [
@@ -118,6 +121,7 @@ class TestExperimentName:
     def test_of_anything_else_has_a_problem(self, name: str) -> None:
         assert experiment_name_problem(name)
 
+    @provokes(21)
     @_fast
     @given(st.text(max_size=200))
     def test_is_suggested_legal_or_not_at_all(self, name: str) -> None:
@@ -148,6 +152,7 @@ class TestS3Uri:
     def test_is_taken_apart(self, text: str, bucket: str, key: str) -> None:
         assert S3Uri.parse(text) == S3Uri(bucket, key)
 
+    @provokes(23)
     @pytest.mark.parametrize(
         ("text", "part"),
         [
@@ -245,15 +250,15 @@ class TestImageUri:
         [
             (
                 "012345678901.dkr.ecr.eu-west-1.amazonaws.com/a/b-c.d_e:1.0-GPU_x",
-                ImageUri("012345678901", "eu-west-1", "amazonaws.com", "1.0-GPU_x", ""),
+                ImageUri("012345678901", "eu-west-1", "amazonaws.com", "1.0-GPU_x", "", "a/b-c.d_e"),
             ),
             (
                 f"012345678901.dkr.ecr.cn-north-1.amazonaws.com.cn/a:x@{_DIGEST}",
-                ImageUri("012345678901", "cn-north-1", "amazonaws.com.cn", "x", _DIGEST),
+                ImageUri("012345678901", "cn-north-1", "amazonaws.com.cn", "x", _DIGEST, "a"),
             ),
             (
                 f"012345678901.dkr.ecr-fips.us-gov-west-1.amazonaws.com/a@{_DIGEST}",
-                ImageUri("012345678901", "us-gov-west-1", "amazonaws.com", "", _DIGEST),
+                ImageUri("012345678901", "us-gov-west-1", "amazonaws.com", "", _DIGEST, "a"),
             ),
             ("python:3.12-slim", ImageUri("", "", "", "3.12-slim", "")),
             ("registry.example.com:5000/python:3", ImageUri("", "", "", "3", "")),
@@ -263,6 +268,7 @@ class TestImageUri:
     def test_is_taken_apart(self, text: str, image: ImageUri) -> None:
         assert ImageUri.parse(text) == image
 
+    @provokes(25)
     @pytest.mark.parametrize(
         ("text", "message"),
         [

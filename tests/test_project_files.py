@@ -178,7 +178,7 @@ def test_what_make_makes_is_ignored_by_git() -> None:
 
 def test_ci_runs_what_a_developer_runs() -> None:
     steps = re.findall(r"^step make (\S+)$", (ROOT / ".ci" / "run").read_text("utf-8"), re.MULTILINE)
-    assert steps == ["test", "docker-test", "toolkit-test", "lint", "types", "demo"]
+    assert steps == ["test", "docker-test", "toolkit-test", "lint", "types", "demo", "audit"]
     assert os.access(ROOT / ".ci" / "run", os.X_OK)
 
 

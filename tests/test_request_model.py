@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from sagemaker_launcher import request_model, rules, service_model
 from sagemaker_launcher.job import Job
 from sagemaker_launcher.request import Request, create_training_job_request
+from tests.fault_rows import provokes
 from tests.fidelity import reproduces
 from tests.generated_configs import WITHOUT_SHRINKING, jobs
 from tests.golden_requests import CONFIGS, golden_request
@@ -106,6 +107,7 @@ def _is_about_size(message: str) -> bool:
     return bool(re.match(r"has [\d,]+ (characters|entries)$|-?[\d,]+ is out of range$", message))
 
 
+@provokes(20)
 @pytest.mark.parametrize(("name", "steps", "shape"), _LIMITS, ids=_IDS)
 def test_limits_of_the_model_hold_to_the_last_one(
     name: str, steps: tuple[Step, ...], shape: dict[str, Any]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 from collections.abc import Callable
@@ -15,6 +16,7 @@ import yaml
 
 from sagemaker_launcher.storage import sha256
 from tests.commands import CommandLine, clean_environment
+from tests.fault_rows import provokes
 from tests.project import Project
 from tests.stand_in import ARCHIVE, document, launch, local, nothing_written, rehearse
 
@@ -234,7 +236,7 @@ def test_overrides_are_shown_as_differences_and_change_only_their_file(
     shown = cli(
         "rerun", experiment.uri, "--s3-root", project.s3, "--dry-run", "--set", "ESTIMATOR.VOLUME_SIZE", "50"
     )
-    assert shown.err.splitlines() == ["sagemaker config  ESTIMATOR.VOLUME_SIZE: 30 -> 50"]
+    assert "sagemaker config  ESTIMATOR.VOLUME_SIZE: 30 -> 50\n" in shown.err
 
 
 def test_another_image_is_a_difference(cli: CommandLine, project: Project, experiment: Archived) -> None:
@@ -334,6 +336,7 @@ def grown(experiment: Archived) -> None:
     (experiment.folder / "sagemaker_config.yaml").write_bytes(b"x: 1\n" * 2_000_000)
 
 
+@provokes(76, 77, 78)
 @pytest.mark.parametrize(
     ("spoil", "words"),
     [
@@ -366,6 +369,7 @@ def test_an_experiment_that_was_never_sealed_is_not_launched(
 SENTINEL = "executed"
 
 
+@provokes(79)
 @pytest.mark.parametrize(
     ("name", "data"),
     [
@@ -388,6 +392,23 @@ def test_an_archived_config_is_read_as_strictly_as_a_users_own(
     error = refused(cli, project, experiment)
     assert error["exit"] == 3
     assert f"{experiment.uri}{name}" in error["message"]
+    assert not (cli.folder / SENTINEL).exists()
+
+
+@provokes(84)
+def test_an_archive_has_no_hooks(cli: CommandLine, project: Project, experiment: Archived) -> None:
+    hooks = b"HOOKS: {BEFORE: touch executed}\nLOCAL: {COMMAND: touch executed}\n"
+    before = {name: (experiment.folder / name).read_bytes() for name in CONFIGS}
+    forge(experiment, CONFIGS[0], before[CONFIGS[0]] + hooks)
+    error = refused(cli, project, experiment)
+    assert error["exit"] == 3
+    for key in ("HOOKS", "LOCAL"):
+        assert re.search(rf"{CONFIGS[0]}:\d+:1: {key}: unknown key", error["message"])
+    forge(experiment, CONFIGS[0], before[CONFIGS[0]])
+    forge(experiment, CONFIGS[1], before[CONFIGS[1]] + hooks)
+    rerun(
+        cli, experiment.uri, "--s3-root", project.s3
+    )  # to the training code these are values like any other
     assert not (cli.folder / SENTINEL).exists()
 
 
@@ -433,6 +454,7 @@ def test_the_archive_cannot_choose_a_program_outside_the_code(
     assert "ENTRY_POINT" in error["message"] + error["hint"]
 
 
+@provokes(83)
 def test_the_archive_cannot_set_dangerous_variables(
     cli: CommandLine, project: Project, experiment: Archived
 ) -> None:

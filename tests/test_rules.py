@@ -8,6 +8,7 @@ import pytest
 
 from sagemaker_launcher import rules, service_model
 from sagemaker_launcher.job import Job
+from tests.fault_rows import provokes
 from tests.fidelity import reproduces
 from tests.generated_configs import job_of
 
@@ -60,6 +61,7 @@ def _metric(regex: str) -> Changes:
     return _estimator(METRIC_DEFINITIONS=[{"Name": "loss", "Regex": regex}])
 
 
+@provokes(21, 23, 24, 25, 26, 38)
 @reproduces("rules")
 @pytest.mark.parametrize(
     ("changes", "key", "message"),
@@ -337,6 +339,7 @@ def test_what_is_nearly_wrong_breaks_no_rule(changes: Changes) -> None:
     assert _broken(changes) == []
 
 
+@provokes(21, 24)
 @pytest.mark.parametrize(
     ("changes", "suggestion"),
     [
@@ -354,6 +357,7 @@ def test_what_was_meant_is_suggested_where_it_can_be_known(changes: Changes, sug
     assert violation.suggestion == suggestion
 
 
+@provokes(24, 25)
 @pytest.mark.parametrize(
     ("region", "partition", "suffix"),
     [

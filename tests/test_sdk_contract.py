@@ -16,6 +16,7 @@ import pytest
 
 from sagemaker_launcher import defaults, estimator, rules
 from tests.commands import ROOT, clean_environment
+from tests.fault_rows import provokes
 from tests.golden_requests import golden_job, golden_request
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # of the SDK's own imports
@@ -44,7 +45,7 @@ _CHANNEL_LEFT_OUT = {
     "hub_access_config": "is for models of JumpStart's private hubs",
     "model_access_config": "accepts the licence of a JumpStart model",
 }
-_CHANNEL_ONLY = {"S3_URI", "SHUFFLE_SEED"}
+_CHANNEL_ONLY = {"BUCKET_OWNER", "S3_URI", "SHUFFLE_SEED"}
 
 
 def _arguments(function: Any) -> dict[str, inspect.Parameter]:
@@ -263,6 +264,7 @@ def _run(program: str, folder: Path, **variables: str) -> _Seen:
     return _Seen(seen["requests"], seen["calls"], done.stdout.decode(), done.stderr.decode())
 
 
+@provokes(99)
 def test_starting_a_job_says_nothing_and_calls_nobody_but_the_client(tmp_path: Path) -> None:
     seen = _run(_OURS, tmp_path)
     assert seen.requests == [golden_request("shipped")]
@@ -294,6 +296,7 @@ SageMaker:
 """
 
 
+@provokes(91)
 @pytest.mark.parametrize(
     "place", ["home", "SAGEMAKER_USER_CONFIG_OVERRIDE", "SAGEMAKER_ADMIN_CONFIG_OVERRIDE"]
 )

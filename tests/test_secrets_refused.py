@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from tests.commands import CommandLine, Finished
+from tests.fault_rows import provokes
 from tests.project import Project, settings
 from tests.stand_in import document, launch, local, nothing_written, rehearsal, snapshot
 
@@ -60,6 +61,7 @@ def repository(project: Project) -> Path:
     return project.folder
 
 
+@provokes(87)
 def test_a_secret_in_the_sagemaker_config_is_refused_with_its_line(
     cli: CommandLine, project: Project
 ) -> None:
@@ -68,6 +70,7 @@ def test_a_secret_in_the_sagemaker_config_is_refused_with_its_line(
     assert f"{project.config}:{line}: looks like a GitHub token (ghp_…" in refused(cli, project)
 
 
+@provokes(87)
 def test_a_secret_in_the_training_config_is_refused_with_its_line(cli: CommandLine, project: Project) -> None:
     project.write_training(f"SEED: 1\nNAME: {TOKEN}\n")
     assert f"{project.training}:2: looks like a GitHub token (ghp_…" in refused(cli, project)
@@ -83,6 +86,7 @@ def test_a_secret_in_a_comment_is_refused_too(cli: CommandLine, project: Project
     assert f"{project.training}:1: " in refused(cli, project)
 
 
+@provokes(87)
 @pytest.mark.parametrize(
     ("option", "key"), [("--set", "ESTIMATOR.ENVIRONMENT.GITHUB"), ("--set", "TAGS.x"), ("--train", "NAME")]
 )
@@ -108,6 +112,7 @@ def test_all_places_are_told_at_once(cli: CommandLine, project: Project) -> None
     assert KEY_ID not in message
 
 
+@provokes(88)
 def test_a_secret_in_the_uncommitted_changes_is_refused_with_file_and_line(
     cli: CommandLine, project: Project, repository: Path
 ) -> None:
@@ -128,6 +133,7 @@ def test_a_secret_that_is_about_to_be_removed_is_in_the_patch_as_well(
     assert "code/main.py" in refused(cli, project, dry_run=0)
 
 
+@provokes(88)
 def test_a_secret_in_what_is_committed_or_untracked_is_not_archived_and_no_reason_to_refuse(
     cli: CommandLine, project: Project, repository: Path
 ) -> None:
@@ -140,6 +146,7 @@ def test_a_secret_in_what_is_committed_or_untracked_is_not_archived_and_no_reaso
     assert TOKEN not in everything(project, done)
 
 
+@provokes(87)
 def test_a_line_that_is_declared_harmless_passes_and_is_recorded(
     cli: CommandLine, project: Project, repository: Path
 ) -> None:
@@ -168,6 +175,7 @@ def test_declaring_one_line_harmless_does_not_cover_another(cli: CommandLine, pr
     refused(cli, project, "--set", "TAGS.x", TOKEN)
 
 
+@provokes(87)
 def test_values_of_training_jobs_that_only_look_random_pass(cli: CommandLine, project: Project) -> None:
     image = f"123456789012.dkr.ecr.us-east-1.amazonaws.com/digits@sha256:{'0123456789abcdef' * 4}"
     project.write(
@@ -207,6 +215,7 @@ CREDENTIALS = {
 }
 
 
+@provokes(89)
 @pytest.mark.parametrize("text", [None, "raise ValueError('failed')", "import os; os.kill(os.getpid(), 9)"])
 def test_the_users_credentials_appear_nowhere(
     cli: CommandLine, project: Project, repository: Path, text: str | None

@@ -18,7 +18,7 @@ from typing import Any
 import psutil
 import pytest
 
-from sagemaker_launcher.rehearsal.run import Terms
+from sagemaker_launcher.rehearsal.terms import Terms
 from sagemaker_launcher.result import Transition
 from tests.commands import ROOT, CommandLine
 from tests.container.harness import write_digits
@@ -273,7 +273,7 @@ def test_a_signal_during_the_second_attempt_stops_the_job(cli: CommandLine, spot
         process.send_signal(signal.SIGINT)
         _, err = process.communicate(timeout=30)
     assert process.returncode == 130
-    assert "the job was stopped, and what it left is saved" in err
+    assert "the job was stopped, and nothing that it left is saved" in err
     assert snapshot(Path(cli.environment["HOME"]) / ".cache/sagemaker-launcher/rehearsals") == {}
 
 

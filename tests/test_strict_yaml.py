@@ -25,6 +25,7 @@ from yacs.config import CfgNode
 from sagemaker_launcher import strict_yaml
 from sagemaker_launcher.errors import ConfigError, ExitCode, Problem
 from sagemaker_launcher.strict_yaml import Mapping, Node, Scalar, Sequence
+from tests.fault_rows import provokes
 
 PURE_PYTHON = strict_yaml._PurePythonParser
 FASTEST = strict_yaml._PARSER
@@ -65,6 +66,7 @@ def file_complaints(path: Path) -> list[str]:
 # Values
 
 
+@provokes(7)
 @both_parsers
 @pytest.mark.parametrize(
     ("text", "value"),
@@ -170,6 +172,7 @@ def test_keys_are_text_by_the_rules_of_yaml_1_2(parser: strict_yaml._Parser, key
     assert list(values(f"{key}: x", parser).values()) == ["x"]
 
 
+@provokes(11)
 @both_parsers
 @pytest.mark.parametrize(
     "data",
@@ -373,6 +376,7 @@ REFUSED = {
 }
 
 
+@provokes(2, 3, 8, 12, 14, 15, 16)
 @both_parsers
 @pytest.mark.parametrize(("text", "expected"), REFUSED.values(), ids=REFUSED.keys())
 def test_refusals_name_every_problem_with_its_place(
@@ -381,6 +385,7 @@ def test_refusals_name_every_problem_with_its_place(
     assert complaints(text, parser) == [f"f.yaml:{problem}" for problem in expected]
 
 
+@provokes(15)
 def test_every_name_that_a_yacs_node_has_is_refused_as_a_key() -> None:
     names = [name for name in dir(CfgNode) if not name.startswith("_")]
     assert {"items", "merge_from_file", "IMMUTABLE"} <= set(names)
@@ -388,6 +393,7 @@ def test_every_name_that_a_yacs_node_has_is_refused_as_a_key() -> None:
     assert accepted == []
 
 
+@provokes(11)
 @pytest.mark.parametrize(
     ("data", "expected"),
     [
@@ -404,6 +410,7 @@ def test_what_is_not_utf8_is_refused_with_its_byte_offset(data: bytes, expected:
     assert complaints(data) == [expected]
 
 
+@provokes(12)
 def test_tags_construct_nothing(tmp_path: Path) -> None:
     sentinel = tmp_path / "sentinel"
     for tag in (
@@ -454,6 +461,7 @@ def test_a_missing_file_names_the_yaml_files_near_it(tmp_path: Path) -> None:
     ]
 
 
+@provokes(1)
 def test_directories_and_impossible_names_are_refused(tmp_path: Path) -> None:
     folder = tmp_path / "folder.yaml"
     folder.mkdir()
@@ -483,6 +491,7 @@ def ordinary_user() -> Iterator[None]:
         os.seteuid(0)
 
 
+@provokes(1)
 def test_an_unreadable_file_is_refused() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -494,6 +503,7 @@ def test_an_unreadable_file_is_refused() -> None:
             assert file_complaints(path) == [f"{path}: cannot be read: Permission denied"]
 
 
+@provokes(10)
 @pytest.mark.timeout(20)
 def test_pipes_and_devices_are_never_opened(tmp_path: Path) -> None:
     pipe = tmp_path / "pipe.yaml"
@@ -505,6 +515,7 @@ def test_pipes_and_devices_are_never_opened(tmp_path: Path) -> None:
     assert "not a .yaml or .yml file" in file_complaints(Path("/dev/zero"))[0]
 
 
+@provokes(13)
 def test_a_python_file_is_refused_and_not_executed(tmp_path: Path) -> None:
     sentinel = tmp_path / "sentinel"
     for name in ("config.py", "config", "config.yaml.py", "config.json"):
@@ -515,6 +526,7 @@ def test_a_python_file_is_refused_and_not_executed(tmp_path: Path) -> None:
     assert not sentinel.exists()
 
 
+@provokes(10)
 def test_a_file_of_more_than_1_mib_is_refused_unread(tmp_path: Path) -> None:
     sparse = tmp_path / "sparse.yaml"
     with sparse.open("wb") as file:
@@ -528,6 +540,7 @@ def test_a_file_of_more_than_1_mib_is_refused_unread(tmp_path: Path) -> None:
     assert complaints(b"a: 1\n".ljust(MIB + 1, b"#")) == ["f.yaml: larger than 1 MiB"]
 
 
+@provokes(10)
 @pytest.mark.skipif(not Path("/proc/kallsyms").exists(), reason="needs Linux")
 def test_a_file_that_is_longer_than_its_size_says_is_not_read_to_its_end(tmp_path: Path) -> None:
     path = tmp_path / "long.yaml"
@@ -659,6 +672,7 @@ HEAVY = {
 }
 
 
+@provokes(8, 9)
 @both_parsers
 @pytest.mark.parametrize("bomb", BOMBS.values(), ids=BOMBS.keys())
 def test_hostile_text_is_refused_quickly(parser: strict_yaml._Parser, bomb: bytes) -> None:
@@ -682,6 +696,7 @@ def test_one_mib_in_one_value_is_read_in_bounded_time(text: bytes, parser: stric
     assert time.perf_counter() - start < 6
 
 
+@provokes(8, 9)
 def test_hostile_text_fits_into_little_memory(tmp_path: Path) -> None:
     paths = []
     for name, text in {**BOMBS, **HEAVY}.items():
@@ -707,6 +722,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
     assert int(child.stdout) / 1024 < 100  # MiB
 
 
+@provokes(9)
 @both_parsers
 @pytest.mark.parametrize(("opening", "closing"), [("[", "]"), ("{a: ", "}")], ids=["lists", "mappings"])
 def test_32_levels_are_the_limit(parser: strict_yaml._Parser, opening: str, closing: str) -> None:
@@ -716,6 +732,7 @@ def test_32_levels_are_the_limit(parser: strict_yaml._Parser, opening: str, clos
     assert problem.startswith(f"f.yaml:1:{4 + 31 * len(opening)}: ")
 
 
+@provokes(9)
 @both_parsers
 def test_20_000_keys_and_values_are_the_limit(parser: strict_yaml._Parser) -> None:
     values("a: [" + "1," * (20_000 - 3) + "]", parser)

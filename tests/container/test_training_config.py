@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import yaml
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from tests.container.harness import TRAINING_CONFIG, load_module
+from tests.container.harness import CODE, TRAINING_CONFIG, load_module
 
 config = load_module("config")
 
@@ -33,6 +34,14 @@ def leaves(node: Mapping[str, Any]) -> list[Any]:
     for value in node.values():
         found += leaves(value) if isinstance(value, dict) else [value]
     return found
+
+
+def test_the_sample_of_the_log_is_a_line_as_training_prints_it() -> None:
+    # As the last epoch does, whatever its numbers.
+    printed = (CODE / "train.py").read_text("utf-8").partition("def __str__")[2].partition("\n\n")[0]
+    [sample] = config.LOG_SAMPLES
+    words = [word.partition("=")[0] for word in sample.split()]
+    assert words == re.findall(r"([a-z:]+)=\{", printed)
 
 
 def test_every_default_has_a_type_that_a_value_can_be_checked_against() -> None:

@@ -14,6 +14,7 @@ import psutil
 import pytest
 
 from tests.docker.launching import Desk, OrdinaryUser, ended, open_folder, read_until
+from tests.fault_rows import provokes
 from tests.fidelity import reproduces
 from tests.servers.engine import BASE_IMAGE, Engine
 from tests.stand_in import nothing_written
@@ -27,6 +28,7 @@ def desk(engine: Engine, tmp_path: Path) -> Desk:
 # --- no engine ---
 
 
+@provokes(113)
 def test_a_docker_program_that_is_not_there_is_named(desk: Desk) -> None:
     with nothing_written(desk.project.s3):
         done = desk.launch("--docker", "docker-of-nobody")
@@ -36,6 +38,7 @@ def test_a_docker_program_that_is_not_there_is_named(desk: Desk) -> None:
     assert "--on process" in done.error["hint"]
 
 
+@provokes(113)
 @pytest.mark.parametrize("host", ["unix:///nowhere/docker.sock", "tcp://127.0.0.1:9"])
 def test_an_engine_that_does_not_run_is_named_with_its_address(desk: Desk, host: str) -> None:
     with nothing_written(desk.project.s3):
@@ -45,6 +48,7 @@ def test_an_engine_that_does_not_run_is_named_with_its_address(desk: Desk, host:
     assert "--on process" in done.error["hint"]
 
 
+@provokes(113)
 def test_a_socket_that_is_closed_to_the_user_is_told_from_an_engine_that_does_not_run(
     engine: Engine,
 ) -> None:
@@ -150,6 +154,7 @@ def test_the_end_of_the_docker_program_is_not_the_end_of_the_job(desk: Desk) -> 
 # --- no image ---
 
 
+@provokes(114)
 def test_an_image_that_is_not_here_comes_with_the_login_to_its_registry(desk: Desk) -> None:
     with nothing_written(desk.project.s3):
         done = desk.launch("--image", "123456789012.dkr.ecr.eu-west-1.amazonaws.com/nobody:1.0")
@@ -167,6 +172,7 @@ def test_an_image_of_no_registry_is_to_be_built(desk: Desk) -> None:
     assert "build_and_push.sh --local" in done.error["hint"]
 
 
+@provokes(120)
 @reproduces("image form", "docker")
 def test_an_image_for_another_processor_is_warned_of(desk: Desk, engine: Engine, tmp_path: Path) -> None:
     (tmp_path / "Dockerfile").write_text('FROM scratch\nCOPY train /train\nENTRYPOINT ["/train"]\n')
@@ -203,6 +209,7 @@ def test_a_program_that_may_not_be_executed_says_so_in_the_reason(desk: Desk, en
     )
 
 
+@provokes(116)
 @pytest.mark.parametrize(
     ("text", "code"),
     [
@@ -222,6 +229,7 @@ def test_the_programs_exit_code_is_told(desk: Desk, text: str, code: int) -> Non
     assert "model" in done.result["artifacts"]
 
 
+@provokes(116)
 def test_a_program_that_ran_out_of_memory_has_that_as_its_reason(desk: Desk, engine: Engine) -> None:
     desk.program(
         "tell(identifier=identifier)\nwhile not (model / 'go').exists(): time.sleep(0.02)\n"
@@ -255,6 +263,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", str(folder)], check=True)
 
 
+@provokes(121)
 def test_a_disk_that_is_full_fails_the_job_and_is_empty_afterwards(
     engine: Engine, tmp_path: Path, small_disk: Path
 ) -> None:
@@ -268,6 +277,7 @@ def test_a_disk_that_is_full_fails_the_job_and_is_empty_afterwards(
     assert desk.path(done.answer["experiment"]).joinpath("result.json").is_file()
 
 
+@provokes(119)
 def test_a_cache_with_an_odd_name_does_no_harm(engine: Engine, tmp_path: Path) -> None:
     cache = tmp_path / 'of é\'s "cache", with: all, \\ and $HOME 日本'
     desk = Desk.set_up(tmp_path, engine, SAGEMAKER_LAUNCHER_CACHE=str(cache))

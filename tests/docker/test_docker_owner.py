@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.docker.launching import Desk, OrdinaryUser, ended, open_folder, read_until, wait_until
+from tests.fault_rows import provokes
 from tests.fidelity import reproduces
 from tests.servers.engine import Engine
 
@@ -47,6 +48,7 @@ def of_others(folder: Path) -> list[str]:
     return [str(path) for path in folder.rglob("*") if path.lstat().st_uid != OrdinaryUser.UID]
 
 
+@provokes(115)
 def test_everything_that_a_launch_leaves_belongs_to_the_user(desk: Desk, folder: Path) -> None:
     desk.program(
         SECRETIVE
@@ -87,6 +89,7 @@ def test_checkpoints_that_only_root_may_read_are_saved_while_the_program_runs(
     assert of_others(folder) == []
 
 
+@provokes(115, 117)
 def test_nothing_of_root_stays_after_ctrl_c(desk: Desk, folder: Path) -> None:
     desk.program(
         SECRETIVE

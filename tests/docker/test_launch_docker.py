@@ -12,6 +12,7 @@ import psutil
 import pytest
 
 from tests.docker.launching import CODE, RUNS_THE_CODE, Desk, Ended, ended, read_until
+from tests.fault_rows import provokes
 from tests.fidelity import reproduces
 from tests.servers.engine import Engine
 from tests.stand_in import nothing_written
@@ -238,6 +239,7 @@ def test_the_program_is_the_first_process_on_a_host_with_memory_to_share(seen: d
     assert seen["input"] == "''"
 
 
+@provokes(120)
 @pytest.mark.skipif(Path("/dev/nvidia0").exists(), reason="this machine has a GPU")
 @reproduces("gpus", "docker")
 def test_gpus_that_this_machine_does_not_have_are_missed_aloud(launched: Ended) -> None:
@@ -314,6 +316,7 @@ def test_checkpoints_may_lie_in_the_model_folder(engine: Engine, tmp_path: Path)
 # --- credentials ---
 
 
+@provokes(118)
 @reproduces("credentials", "docker")
 def test_credentials_get_inside_only_when_asked_for_and_into_no_list_of_processes_and_no_file(
     engine: Engine, tmp_path: Path

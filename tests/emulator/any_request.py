@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import cast
 
 from sagemaker_launcher.config import Source
+from sagemaker_launcher.engine import Engine
 from sagemaker_launcher.events import Events
 from sagemaker_launcher.job import Job
 from sagemaker_launcher.rehearsal.cache import DataCache
@@ -70,7 +71,7 @@ def target_of(order: Order, rehearsal: Rehearsal) -> ProcessTarget | DockerTarge
     code = order.code
     source = Source(Path(code.folder) if code.folder else None, code.entry_point, _CONTAINER_CODE)
     if order.place == "docker":
-        return DockerTarget(source, rehearsal, DockerOptions(image_code=source.folder is None))
+        return DockerTarget(source, rehearsal, DockerOptions(image_code=source.folder is None), Engine())
     return ProcessTarget(source, rehearsal, ProcessOptions(order.python))
 
 

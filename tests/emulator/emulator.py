@@ -78,7 +78,7 @@ class Emulator(AwsServer):
             Engine().call("version")
         super().__enter__()
         self._s3 = sealed_client("s3", self.s3_url, self._s3_credentials)
-        self._workers = Workers(self.variables)
+        self._workers = Workers({**self.variables, "AWS_ACCOUNT_ID": self.account})
         self._running.open(self._workers)
         return self
 

@@ -21,7 +21,7 @@ from sagemaker_launcher.aws import Aws
 from sagemaker_launcher.errors import LauncherError, NotFoundError
 from sagemaker_launcher.interrupts import Interrupted, raise_on_signals
 from sagemaker_launcher.rehearsal import leftovers  # noqa: F401 - imported once, for all jobs
-from sagemaker_launcher.rehearsal.run import Terms
+from sagemaker_launcher.rehearsal.terms import Terms
 from sagemaker_launcher.result import FAILED, FAILURE_REASON_MAX, STOPPED, JobResult
 from sagemaker_launcher.s3_storage import S3Storage
 from sagemaker_launcher.storage import Storage

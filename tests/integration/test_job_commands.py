@@ -16,6 +16,7 @@ import pytest
 
 from sagemaker_launcher.jobs import jobs
 from tests.commands import CommandLine
+from tests.fault_rows import provokes
 from tests.integration.test_launch_aws import names, read, wait_for
 from tests.project import Project
 from tests.servers.aws import AwsServer
@@ -76,6 +77,7 @@ def test_a_running_job_is_one_screen(
     assert document["experiment"] == archived["uri"]
 
 
+@provokes(105)
 def test_a_failure_is_explained(aws_cli: CommandLine, aws: AwsServer, job: Callable[..., str]) -> None:
     name = job()
     aws.put_log(name, "algo-1", [f"line {number}" for number in range(30)])
@@ -117,6 +119,7 @@ def test_several_jobs_are_a_line_each_and_a_missing_one_is_named(
     assert alone.json["error"]["code"] == "job_not_found"
 
 
+@provokes(111)
 def test_the_archives_region_wins_and_is_said(aws_cli: CommandLine, archived: dict[str, str]) -> None:
     shown = aws_cli("status", archived["uri"], "--region", "eu-west-1")
     assert shown.code == 0, shown.err
@@ -141,6 +144,7 @@ def test_whoever_looks_first_collects_the_result(
     assert aws_cli("show", archived["uri"], "--json").json["state"] == "finished"
 
 
+@provokes(93)
 def test_what_a_failure_reason_says_to_the_terminal_is_shown_and_not_done(
     aws_cli: CommandLine, aws: AwsServer, job: Callable[..., str]
 ) -> None:
@@ -231,6 +235,7 @@ def test_a_wait_whose_time_is_over_says_so_and_what_it_knows(
     assert document["error"]["code"] == "timeout"
 
 
+@provokes(65)
 @pytest.mark.parametrize("command", [["wait"], ["logs", "-f"]])
 def test_ctrl_c_leaves_the_job_alone_and_says_how_to_come_back(
     aws_cli: CommandLine, aws: AwsServer, job: Callable[..., str], command: list[str]
@@ -248,6 +253,7 @@ def test_ctrl_c_leaves_the_job_alone_and_says_how_to_come_back(
     assert not aws.calls("StopTrainingJob")
 
 
+@provokes(65)
 def test_a_second_ctrl_c_ends_at_once(aws_cli: CommandLine, job: Callable[..., str]) -> None:
     process = aws_cli.start("wait", job(), *REGION)
     wait_for(process, "Starting")
@@ -259,6 +265,7 @@ def test_a_second_ctrl_c_ends_at_once(aws_cli: CommandLine, job: Callable[..., s
     assert "Traceback" not in err
 
 
+@provokes(110)
 def test_a_job_that_is_deleted_meanwhile_is_missing(
     aws_cli: CommandLine, aws: AwsServer, job: Callable[..., str]
 ) -> None:
@@ -272,6 +279,7 @@ def test_a_job_that_is_deleted_meanwhile_is_missing(
     assert "not found" in out
 
 
+@provokes(32)
 def test_without_a_terminal_expired_credentials_end_the_wait_and_say_how_to_log_in(
     aws_cli: CommandLine, aws: AwsServer, job: Callable[..., str]
 ) -> None:
@@ -284,6 +292,7 @@ def test_without_a_terminal_expired_credentials_end_the_wait_and_say_how_to_log_
     assert f" wait {name}\n" in done.err
 
 
+@provokes(32)
 def test_a_wait_goes_on_after_somebody_has_logged_in_again(
     aws_cli: CommandLine, aws: AwsServer, job: Callable[..., str], tmp_path: Path
 ) -> None:
@@ -343,6 +352,7 @@ def test_on_a_terminal_expired_credentials_are_waited_for(
     os.close(leader)
 
 
+@provokes(71)
 def test_a_machine_that_slept_looks_again_with_new_connections(
     aws_cli: CommandLine, aws: AwsServer, job: Callable[..., str]
 ) -> None:
@@ -402,6 +412,7 @@ def test_lines_appear_within_three_seconds_once_and_in_order(
     assert "Failed" in err
 
 
+@provokes(109)
 def test_a_spot_restart_and_a_lost_connection_do_not_disturb_a_followed_log(
     aws_cli: CommandLine, aws: AwsServer, job: Callable[..., str]
 ) -> None:
@@ -441,6 +452,7 @@ def test_a_log_without_follow_ends_and_can_be_cut(
     assert aws_cli("logs", name, "-f", *REGION, "--json").code == 2
 
 
+@provokes(93, 94)
 def test_a_log_line_cannot_steer_the_terminal_nor_fill_it(
     aws_cli: CommandLine, aws: AwsServer, job: Callable[..., str]
 ) -> None:
@@ -459,6 +471,7 @@ def test_a_job_without_lines_is_told_from_no_job(aws_cli: CommandLine, job: Call
     assert aws_cli("logs", "nobodys", *REGION).code == 6
 
 
+@provokes(98)
 def test_a_reader_of_the_log_that_has_gone_is_no_error(
     aws_cli: CommandLine, aws: AwsServer, job: Callable[..., str]
 ) -> None:

@@ -10,6 +10,7 @@ import pytest
 
 from sagemaker_launcher.errors import UnavailableError
 from sagemaker_launcher.jobs.job_log import JobLog, LogLine, last_lines
+from tests.fault_rows import provokes
 from tests.servers.aws import AwsServer
 from tests.servers.clients import Client, sealed_client
 from tests.servers.faults import RecordedRequest
@@ -45,12 +46,14 @@ def texts(lines: Sequence[LogLine]) -> list[str]:
     return [line.text for line in lines]
 
 
+@provokes(105)
 def test_a_log_that_does_not_exist_yet_has_no_lines(logs: Client) -> None:
     log = JobLog(lambda: logs, JOB)
     assert list(log.look()) == []
     assert list(log.look(last=True)) == []
 
 
+@provokes(109)
 def test_each_line_comes_once_with_its_host(logs: Client, write: Callable[..., None]) -> None:
     log = JobLog(lambda: logs, JOB)
     write("algo-1", (0, "one"), (1, "two"))
@@ -97,6 +100,7 @@ def test_a_last_look_waits_for_nothing(logs: Client, write: Callable[..., None])
     assert texts(list(log.look(last=True))) == ["b"]
 
 
+@provokes(109)
 def test_a_spot_restart_brings_new_streams_of_the_same_hosts(
     logs: Client, write: Callable[..., None]
 ) -> None:
@@ -113,6 +117,7 @@ def test_more_than_fifty_streams_are_all_read(logs: Client, write: Callable[...,
     assert texts(list(JobLog(lambda: logs, JOB).look())) == [f"line {host}" for host in range(1, 61)]
 
 
+@provokes(109)
 def test_a_backlog_of_megabytes_comes_page_by_page(logs: Client, write: Callable[..., None]) -> None:
     for batch in range(3):
         write("algo-1", *((batch * 9_000 + at, f"{batch * 9_000 + at} {'x' * 100}") for at in range(9_000)))
@@ -164,6 +169,7 @@ def through(aws: AwsServer) -> Callable[[RecordingProxy], Client]:
     return lambda proxy: sealed_client("logs", proxy.url, aws.credentials, region="us-east-1")
 
 
+@provokes(109)
 def test_a_network_that_fails_in_between_loses_and_repeats_no_line(
     aws: AwsServer, write: Callable[..., None], through: Callable[[RecordingProxy], Client]
 ) -> None:
@@ -181,6 +187,7 @@ def test_a_network_that_fails_in_between_loses_and_repeats_no_line(
     assert sorted(seen) == sorted(f"{number} {host}" for number in range(12) for host in ("algo-1", "algo-2"))
 
 
+@provokes(109)
 def test_a_token_that_has_expired_repeats_no_line(
     aws: AwsServer, write: Callable[..., None], through: Callable[[RecordingProxy], Client]
 ) -> None:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+import pty
+import select
 import signal
 import subprocess
 import time
@@ -13,6 +16,7 @@ from typing import Any
 import pytest
 
 from tests.commands import CommandLine, newest
+from tests.fault_rows import provokes
 from tests.project import Project
 from tests.servers.aws import AwsServer
 from tests.servers.seaweed import SeaweedServer
@@ -100,25 +104,32 @@ def test_a_teammate_reruns_from_another_folder_with_nothing_but_the_uri(
     assert shown.json["result"]["status"] == "Completed"
 
 
+@provokes(42, 43)
 def test_a_launch_costs_few_requests_and_each_to_s3_names_the_owner(
     aws_cli: CommandLine, project: Project, aws: AwsServer
 ) -> None:
     # moto takes the part of S3 here, since it tells what it received.
-    aws.client("s3", region="us-east-1").create_bucket(Bucket="team")
+    s3 = aws.client("s3", region="us-east-1")
+    s3.create_bucket(Bucket="team")
+    s3.put_object(Bucket="team", Key="data/train/a.csv", Body=b"1,2\n")
     before = len(aws.requests)
     done = aws_cli("launch", project.config, "--detach", env={"AWS_ENDPOINT_URL_S3": aws.endpoint_url})
     assert done.code == 0, done.err
     made = aws.requests[before:]
     to_s3 = [request for request in made if request.service == "s3"]
     assert [request.service for request in made].count("sagemaker") == 1
-    assert len(to_s3) <= 8
+    assert len(to_s3) <= 16
     assert all(request.headers["x-amz-expected-bucket-owner"] == aws.account for request in to_s3)
-    assert all(request.headers["if-none-match"] == "*" for request in to_s3)
-    written = [request.path.rpartition("/")[2] for request in to_s3]
+    writes = [request for request in to_s3 if request.method == "PUT"]
+    assert len(writes) <= 8
+    assert {request.method for request in to_s3} == {"GET", "HEAD", "PUT"}
+    assert all(request.headers["if-none-match"] == "*" for request in writes)
+    written = [request.path.rpartition("/")[2] for request in writes]
     assert written[1] == "intent.json"
     assert written[-2:] == ["manifest.json", "launch.json"]
 
 
+@provokes(99)
 def test_phases_and_log_lines_are_told_as_they_come(
     aws_cli: CommandLine, project: Project, aws: AwsServer
 ) -> None:
@@ -142,11 +153,13 @@ def test_phases_and_log_lines_are_told_as_they_come(
     assert [step["status"] for step in result["transitions"]][:3] == ["Starting", "Downloading", "Training"]
 
 
+@provokes(105, 106)
 @pytest.mark.parametrize(
     ("status", "secondary", "reason", "code"),
     [
         ("Failed", "Failed", "AlgorithmError: ValueError: no data, exit code: 1", 10),
         ("Stopped", "MaxRuntimeExceeded", "", 11),
+        pytest.param("Stopped", "MaxWaitTimeExceeded", "", 11, marks=provokes(102)),
         ("Stopped", "Stopped", "", 11),
     ],
 )
@@ -169,6 +182,7 @@ def test_a_job_that_did_not_complete_is_never_a_success(
     assert reason in out
 
 
+@provokes(65)
 def test_ctrl_c_while_waiting_detaches_and_says_how_to_come_back(
     aws_cli: CommandLine, project: Project, aws: AwsServer, s3: SeaweedServer
 ) -> None:
@@ -199,6 +213,7 @@ def test_detaching_comes_back_at_once_and_says_that_the_job_goes_on(
     assert f"run_sagemaker_job.py stop {done.json['experiment']}\n" in done.err
 
 
+@provokes(68)
 def test_an_answer_that_is_lost_makes_no_second_job(
     aws_cli: CommandLine, project: Project, aws: AwsServer, s3: SeaweedServer
 ) -> None:
@@ -219,6 +234,7 @@ def test_a_request_that_never_arrived_is_sent_again(
     assert len(aws.client("sagemaker", region="us-east-1").list_training_jobs()["TrainingJobSummaries"]) == 1
 
 
+@provokes(69)
 def test_a_job_name_that_somebody_else_has_is_a_conflict(
     aws_cli: CommandLine, project: Project, aws: AwsServer
 ) -> None:
@@ -228,6 +244,7 @@ def test_a_job_name_that_somebody_else_has_is_a_conflict(
     assert done.json["error"]["code"] == "name_taken"
 
 
+@provokes(29, 100)
 @pytest.mark.parametrize(
     ("code", "message", "exit_code"),
     [
@@ -252,6 +269,7 @@ def test_a_refusal_by_the_service_leaves_a_sealed_experiment_and_no_traceback(
     assert newest(aws_cli)["state"] == "not confirmed"
 
 
+@provokes(32)
 def test_expired_credentials_while_waiting_leave_the_job_running(
     aws_cli: CommandLine, project: Project, aws: AwsServer
 ) -> None:
@@ -264,6 +282,7 @@ def test_expired_credentials_while_waiting_leave_the_job_running(
     assert "run_sagemaker_job.py wait s3://team/experiments/team/tiny/" in done.err
 
 
+@provokes(27)
 def test_without_credentials_nothing_is_written_and_the_answer_comes_soon(
     aws_cli: CommandLine, project: Project, s3: SeaweedServer
 ) -> None:
@@ -279,12 +298,14 @@ def test_without_credentials_nothing_is_written_and_the_answer_comes_soon(
     assert names(s3, "s3://team/") == before
 
 
+@provokes(28)
 def test_an_unknown_profile_is_a_matter_of_credentials(aws_cli: CommandLine, project: Project) -> None:
     done = aws_cli("launch", project.config, "--set", "AWS.PROFILE", "nobody")
     assert done.code == 4
     assert "nobody" in done.err
 
 
+@provokes(33, 41)
 def test_wrong_keys_and_denied_writes_are_told_apart(
     aws_cli: CommandLine, project: Project, aws: AwsServer, s3: SeaweedServer
 ) -> None:
@@ -298,6 +319,7 @@ def test_wrong_keys_and_denied_writes_are_told_apart(
     assert not aws.calls("CreateTrainingJob")
 
 
+@provokes(39)
 def test_a_missing_bucket_is_named_and_nothing_is_launched(
     aws_cli: CommandLine, project: Project, aws: AwsServer
 ) -> None:
@@ -310,6 +332,7 @@ def test_a_missing_bucket_is_named_and_nothing_is_launched(
     assert not aws.calls("CreateTrainingJob")
 
 
+@provokes(50)
 def test_no_answer_from_aws_is_reported_within_seconds(aws_cli: CommandLine, project: Project) -> None:
     start = time.monotonic()
     done = aws_cli("launch", project.config, env={"AWS_ENDPOINT_URL": "http://127.0.0.1:9"})
@@ -342,6 +365,7 @@ def test_a_rehearsal_reads_and_writes_real_s3(
     assert names(s3, f"s3://team/outputs/{done.json['job_name']}/") == {"output/model.tar.gz"}
 
 
+@provokes(67)
 @pytest.mark.parametrize("phase", ["reserved", "sealed", "started"])
 def test_a_launcher_that_is_killed_is_classified_and_makes_no_second_job(
     aws_cli: CommandLine, project: Project, aws: AwsServer, phase: str
@@ -357,6 +381,7 @@ def test_a_launcher_that_is_killed_is_classified_and_makes_no_second_job(
     assert len(aws.calls("CreateTrainingJob")) == 1 + (phase == "started")
 
 
+@provokes(56)
 def test_32_launches_at_once_leave_32_experiments_and_none_is_mixed(
     aws_cli: CommandLine, project: Project, s3: SeaweedServer
 ) -> None:
@@ -399,3 +424,57 @@ def job_of(aws: AwsServer) -> str:
     (call,) = aws.calls("CreateTrainingJob")
     name: str = call.params["TrainingJobName"]
     return name
+
+
+@provokes(32)
+def test_who_logs_in_again_while_the_job_runs_archives_its_result_with_the_new_credentials(
+    aws_cli: CommandLine, project: Project, aws: AwsServer, tmp_path: Path
+) -> None:
+    # moto takes the part of S3 here, since it tells who asked.
+    s3 = aws.client("s3", region="us-east-1")
+    s3.create_bucket(Bucket="team")
+    s3.put_object(Bucket="team", Key="data/train/a.csv", Body=b"1")
+    aws.auto_complete = None
+    credentials = tmp_path / "credentials"
+
+    def log_in(key: str) -> None:
+        credentials.write_text(f"[default]\naws_access_key_id = {key}\naws_secret_access_key = secret\n")
+
+    log_in("OLDKEY")
+    environment = {key: value for key, value in aws_cli.environment.items() if "ACCESS_KEY" not in key}
+    environment |= {"AWS_SHARED_CREDENTIALS_FILE": str(credentials), "AWS_ENDPOINT_URL_S3": aws.endpoint_url}
+    terminal, follower = pty.openpty()
+    words = aws_cli.command("launch", project.config)
+    with subprocess.Popen(
+        words, cwd=aws_cli.folder, env=environment, stdout=follower, stderr=follower
+    ) as process:
+        os.close(follower)
+        seen = shown_until(terminal, b"Starting")
+        aws.fail_next(
+            "DescribeTrainingJob", "ExpiredTokenException", "The security token is expired", times=1
+        )
+        seen += shown_until(terminal, b"aws sso login")
+        log_in("NEWKEY")
+        seen += shown_until(terminal, b"AWS answers again")
+        (call,) = aws.calls("CreateTrainingJob")
+        aws.finish(call.params["TrainingJobName"])
+        seen += shown_until(terminal, b"run again")
+    os.close(terminal)
+    assert process.returncode == 0, seen
+    written = {
+        request.path.rpartition("/")[2]: request.headers["authorization"].split("=")[1].split("/")[0]
+        for request in aws.requests
+        if request.method == "PUT"
+    }
+    assert (written["launch.json"], written["result.json"]) == ("OLDKEY", "NEWKEY")
+
+
+def shown_until(terminal: int, text: bytes) -> bytes:
+    """What is shown on a terminal up to a text."""
+    seen = b""
+    deadline = time.monotonic() + 60
+    while text not in seen and time.monotonic() < deadline:
+        if select.select([terminal], [], [], 1)[0]:
+            seen += os.read(terminal, 4096)
+    assert text in seen, seen
+    return seen

@@ -18,10 +18,10 @@ from tests.test_docs import JOB_NAME, README, rows
 
 ACCOUNT = "123456789012"
 BUCKET = "readers-bucket"
-IMAGE = f"{ACCOUNT}.dkr.ecr.us-east-1.amazonaws.com/sagemaker-digits@sha256:{'a' * 64}"
+REPOSITORY = f"{ACCOUNT}.dkr.ecr.us-east-1.amazonaws.com/sagemaker-digits"
 # docker as far as build_and_push.sh needs it here; tests/test_build_and_push.py looks at that script closely.
-DOCKER = f"""#!/bin/sh
-case "$*" in *login*) cat > /dev/null ;; image\\ inspect*) echo {IMAGE} ;; esac
+DOCKER = """#!/bin/sh
+case "$*" in *login*) cat > /dev/null ;; image\\ inspect*) echo {image} ;; esac
 """
 NAMES, ROLE, DATA, IMAGES, LAUNCH, WATCH, AGAIN = range(7)
 
@@ -39,17 +39,24 @@ def steps() -> list[str]:
 
 
 @pytest.fixture
-def reader(tmp_path: Path) -> Sandbox:
-    """Somebody with the AWS CLI and Docker, who has edited the config as step 6 says."""
+def image(aws: AwsServer) -> str:
+    """The image, which is in ECR, since nothing is built or pushed here."""
+    aws.client("iam").delete_role(RoleName="SageMakerExecutionRole")  # a step makes it
+    return f"{REPOSITORY}@{aws.state.push('sagemaker-digits', word='as the reader built it')}"
+
+
+@pytest.fixture
+def reader(tmp_path: Path, image: str) -> Sandbox:
+    """Somebody with the AWS CLI and Docker, who has edited the config as step 2 says."""
     sandbox = Sandbox.create(tmp_path / "reader")
     programs = sandbox.folder / "programs"
     programs.mkdir()
     aws_command.install(programs)
-    (programs / "docker").write_text(DOCKER)
+    (programs / "docker").write_text(DOCKER.format(image=image))
     (programs / "docker").chmod(0o755)
     config = sandbox.folder / "configs" / "sagemaker_config.yaml"
     text = config.read_text().replace("s3://team/", f"s3://{BUCKET}/")
-    config.write_text(re.sub(r"IMAGE_URI: .*", f"IMAGE_URI: {IMAGE}", text))
+    config.write_text(re.sub(r"IMAGE_URI: .*", f"IMAGE_URI: {image}", text))
     return sandbox
 
 
@@ -63,10 +70,15 @@ def run(reader: Sandbox, environment: dict[str, str], *steps: str) -> str:
 
 
 def test_the_steps_lead_to_a_job_that_a_teammate_runs_again(
-    reader: Sandbox, steps: list[str], aws_environment: dict[str, str], aws: AwsServer, s3: SeaweedServer
+    reader: Sandbox,
+    image: str,
+    steps: list[str],
+    aws_environment: dict[str, str],
+    aws: AwsServer,
+    s3: SeaweedServer,
 ) -> None:
     out = run(reader, aws_environment, *steps[: LAUNCH + 1])
-    assert f"{IMAGE}\n" in out
+    assert f"{image}\n" in out
     iam = aws.client("iam")
     policy = iam.get_role_policy(RoleName="SageMakerExecutionRole", PolicyName="training")["PolicyDocument"]
     assert f"arn:aws:ecr:us-east-1:{ACCOUNT}:repository/sagemaker-digits" in json.dumps(policy)
@@ -105,14 +117,22 @@ def test_a_launch_makes_the_calls_that_are_listed_and_no_others(
     aws_cli: CommandLine, project: Project, aws: AwsServer
 ) -> None:
     # moto takes the part of S3 here, since it tells what it received.
-    aws.client("s3", region="us-east-1").create_bucket(Bucket="team")
+    s3 = aws.client("s3", region="us-east-1")
+    s3.create_bucket(Bucket="team")
+    s3.put_object(Bucket="team", Key="data/train/a.csv", Body=b"1")
     before = len(aws.requests)
     done = aws_cli("launch", project.config, env={"AWS_ENDPOINT_URL_S3": aws.endpoint_url})
     assert done.code == 0, done.err
+    listed = [(row[0], re.findall(r"`([^`]+)`", row[1])) for row in rows("calls")]
     made: list[str] = []
+    asked: set[str] = set()
     for request in aws.requests[before:]:
-        if request.service != "s3":
-            made.append(f"{request.service}:{request.operation}")
+        if request.method in {"GET", "HEAD"}:
+            assert request.path.startswith(("/team", "/blobs/"))
+            assert not made[1:], "what is asked is asked before anything is written"
+        elif request.service != "s3":
+            call = f"{request.service}:{request.operation}"
+            (asked.add if call in listed[1][1] else made.append)(call)
         else:
             assert request.method == "PUT"
             key = re.sub(r"/team/experiments/team/tiny/[^/]+/", "<experiment>/", request.path)
@@ -129,23 +149,24 @@ def test_a_launch_makes_the_calls_that_are_listed_and_no_others(
             made.append(f"s3:PutObject {key}")
     watching = [call for call in made if call.startswith(("logs:", "sagemaker:Describe"))]
     made = [call for call in made if call not in watching]
-    listed = [(row[0], re.findall(r"`([^`]+)`", row[1])) for row in rows("calls")]
-    assert set(watching) <= set(next(calls for number, calls in listed if number == "8"))
-    together = [f"s3:PutObject {calls[1]}" for number, calls in listed if number == "4"]
-    expected = [" ".join(calls) for number, calls in listed if number not in {"4", "8"}]
+    assert {"iam:SimulatePrincipalPolicy", "ecr:BatchGetImage", "servicequotas:ListServiceQuotas"} <= asked
+    assert set(watching) <= set(next(calls for number, calls in listed if number == "9"))
+    together = [f"s3:PutObject {calls[1]}" for number, calls in listed if number == "5"]
+    expected = [" ".join(calls) for number, calls in listed if number not in {"2", "5", "9"}]
     assert sorted(made[3 : 3 + len(together)]) == sorted(together)
     assert [*made[:3], *made[3 + len(together) :]] == expected
 
 
-def test_the_policy_for_people_allows_every_call_that_is_listed() -> None:
-    [policy] = [json.loads(block.code) for block in blocks(README) if block.language == "json"]
-    allowed = {
-        action
-        for statement in policy["Statement"]
-        for action in (
-            statement["Action"] if isinstance(statement["Action"], list) else [statement["Action"]]
-        )
-    }
+def test_the_policy_for_people_allows_every_call_that_is_listed(cli: CommandLine, project: Project) -> None:
+    project.write(
+        ESTIMATOR={
+            "SUBNETS": ["subnet-0123456789abcdef0"],
+            "SECURITY_GROUP_IDS": ["sg-0123456789abcdef0"],
+            "OUTPUT_KMS_KEY": f"arn:aws:kms:us-east-1:{ACCOUNT}:key/11111111-2222-3333-4444-555555555555",
+        }
+    )
+    policy = cli("init", "--policies", project.config, "--json").json["policies"]["launcher"]["document"]
+    allowed = {action for statement in policy["Statement"] for action in statement["Action"]}
     called = {call for row in rows("calls") for call in re.findall(r"`(\w+:\w+)`", row[1])}
     # Anybody may ask who they are.
     assert called - {"sts:GetCallerIdentity"} <= allowed

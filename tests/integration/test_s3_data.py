@@ -21,6 +21,7 @@ from sagemaker_launcher.rehearsal.cache import DataCache
 from sagemaker_launcher.rehearsal.channels import Placed, placed_objects
 from sagemaker_launcher.s3_storage import S3Storage
 from sagemaker_launcher.storage import appearing
+from tests.fault_rows import provokes
 from tests.servers.faults import Kind, RecordedRequest
 from tests.servers.proxy import RecordingProxy
 from tests.servers.seaweed import SeaweedServer
@@ -41,6 +42,7 @@ def storage(s3: SeaweedServer, proxy: RecordingProxy, monkeypatch: pytest.Monkey
     monkeypatch.setenv("AWS_ENDPOINT_URL_S3", proxy.url)
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", key)
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", secret)
+    monkeypatch.setenv("AWS_ACCOUNT_ID", "123456789012")
     storage = S3Storage(Aws("us-east-1"))
     yield storage
     storage._client.close()
@@ -113,14 +115,24 @@ def test_strange_names_are_signed_as_s3_expects(
     assert len(gets(proxy)) == 1
 
 
+@provokes(42)
 def test_every_request_names_the_account_that_has_to_own_the_bucket(
     s3: SeaweedServer, storage: S3Storage, proxy: RecordingProxy, prefix: S3Uri, tmp_path: Path
 ) -> None:
     put(s3, prefix, a=b"one")
-    owned = S3Storage(storage._aws, owner=lambda: "123456789012")
-    assert fetched(owned, prefix, tmp_path) == {"a": b"one"}
-    owned._client.close()
-    assert {request.headers["x-amz-expected-bucket-owner"] for request in proxy.requests} == {"123456789012"}
+    for owners, owner in (({}, "123456789012"), ({BUCKET: "999999999999"}, "999999999999")):
+        proxy.reset()
+        owned = S3Storage(storage._aws, owners)
+        assert fetched(owned, prefix, tmp_path / owner) == {"a": b"one"}
+        large = tmp_path / "large"
+        large.write_bytes(bytes(9 * 2**20))  # in parts
+        owned.upload(large, prefix / "large")
+        owned.create(prefix / owner, b"new")
+        owned.delete(prefix / owner)
+        owned._client.close()
+        assert {request.method for request in proxy.requests} == {"GET", "PUT", "POST", "DELETE"}
+        assert {request.headers["x-amz-expected-bucket-owner"] for request in proxy.requests} == {owner}
+        s3.client().delete_object(Bucket=prefix.bucket, Key=f"{prefix.key}large")
 
 
 def test_without_credentials_it_says_so(
@@ -132,6 +144,7 @@ def test_without_credentials_it_says_so(
         DataCache(tmp_path / "cache", S3Storage(Aws("us-east-1"))).fetch([some])
 
 
+@provokes(52)
 @pytest.mark.parametrize("kind", ["truncate", "reset", "drop", "slow_down", "internal_error"])
 def test_a_download_that_breaks_off_is_taken_up_again(
     s3: SeaweedServer, storage: S3Storage, proxy: RecordingProxy, prefix: S3Uri, tmp_path: Path, kind: Kind
@@ -145,6 +158,7 @@ def test_a_download_that_breaks_off_is_taken_up_again(
     assert snapshot(tmp_path / "tree") == files
 
 
+@provokes(52)
 def test_what_has_come_is_not_asked_for_again(
     s3: SeaweedServer, storage: S3Storage, proxy: RecordingProxy, prefix: S3Uri, tmp_path: Path
 ) -> None:
@@ -159,6 +173,7 @@ def test_what_has_come_is_not_asked_for_again(
     assert all(request.headers.get("if-match") for request in gets(proxy))
 
 
+@provokes(52)
 def test_a_network_that_stays_bad_is_told_with_the_object(
     s3: SeaweedServer, storage: S3Storage, proxy: RecordingProxy, prefix: S3Uri, tmp_path: Path
 ) -> None:
@@ -170,6 +185,7 @@ def test_a_network_that_stays_bad_is_told_with_the_object(
     assert not list((tmp_path / "cache" / "incoming").iterdir())
 
 
+@provokes(51)
 def test_the_login_page_of_a_network_is_no_data(
     s3: SeaweedServer, storage: S3Storage, proxy: RecordingProxy, prefix: S3Uri, tmp_path: Path
 ) -> None:

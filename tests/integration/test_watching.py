@@ -15,6 +15,7 @@ from sagemaker_launcher.jobs.contact import Contact, Pace
 from sagemaker_launcher.jobs.watching import NOT_FOUND, Sight, Watch, see, wait_for_all, worst
 from sagemaker_launcher.naming import job_name
 from tests.events_heard import Heard
+from tests.fault_rows import provokes
 from tests.servers.aws import AwsServer
 from tests.servers.clients import Client
 from tests.servers.samples import training_request
@@ -121,6 +122,7 @@ def test_names_of_other_tools_and_missing_jobs_among_many(
     assert statuses(watch)["made-by-hand"] == "InProgress"
 
 
+@provokes(112)
 def test_a_very_large_account_is_not_listed_for_two_missing_jobs(
     aws: AwsServer, client: Client, make: Callable[..., list[str]]
 ) -> None:
@@ -145,6 +147,7 @@ def test_without_permission_to_list_jobs_are_described(
     assert len(statuses(watch)) == 6
 
 
+@provokes(110)
 def test_a_job_deleted_meanwhile_is_noticed(
     aws: AwsServer, client: Client, make: Callable[..., list[str]]
 ) -> None:
@@ -161,6 +164,7 @@ def test_a_job_deleted_meanwhile_is_noticed(
     assert watch.sights[0].exit_code == 6
 
 
+@provokes(107)
 def test_a_status_that_nobody_knows_is_shown_and_taken_for_running(
     aws: AwsServer, client: Client, make: Callable[..., list[str]]
 ) -> None:
@@ -191,6 +195,7 @@ def test_the_pace_holds_whoever_asks(
     assert min(b - a for a, b in itertools.pairwise(times)) > 0.2
 
 
+@provokes(108)
 def test_throttling_and_faults_are_outlasted_and_told_once(
     aws: AwsServer, contact: Callable[..., tuple[Contact, Heard]], make: Callable[..., list[str]]
 ) -> None:
@@ -230,6 +235,7 @@ def test_expired_credentials_end_the_wait_when_nobody_is_there(
         talk.ask(Watch(talk.sagemaker, [name], Pace(0)).look)
 
 
+@provokes(108)
 def test_a_timeout_holds_during_trouble_too(
     aws: AwsServer, contact: Callable[..., tuple[Contact, Heard]], make: Callable[..., list[str]]
 ) -> None:

@@ -18,7 +18,9 @@ from sagemaker_launcher.naming import S3Uri
 from sagemaker_launcher.rehearsal.cache import DataCache
 from sagemaker_launcher.rehearsal.channels import Placed, placed_objects
 from sagemaker_launcher.storage import FolderStorage
+from sagemaker_launcher.unfinished import hold
 from tests.commands import ROOT
+from tests.fault_rows import provokes
 from tests.stand_in import Counting, snapshot
 
 PREFIX = S3Uri("bkt", "d/")
@@ -320,18 +322,20 @@ def test_the_cache_is_private(tmp_path: Path, bucket: Path, storage: Counting, c
     assert (tmp_path / "cache").stat().st_mode & 0o777 == 0o700
 
 
-def test_what_a_killed_rehearsal_left_half_is_removed_a_day_later(
+def test_what_a_killed_rehearsal_left_half_is_removed_and_what_is_being_fetched_is_not(
     tmp_path: Path, bucket: Path, storage: Counting, cache: DataCache
 ) -> None:
     incoming = tmp_path / "cache" / "incoming"
     incoming.mkdir(parents=True)
-    (incoming / f"{time.time() - 90_000:.0f}-old").write_text("half")
-    (incoming / f"{time.time() - 80_000:.0f}-young").write_text("half")
+    (incoming / "killed").write_text("half")
     put(bucket, a="one")
-    cache.fetch(objects(storage))
-    assert [path.name.partition("-")[2] for path in incoming.iterdir()] == ["young"]
+    with (incoming / "fetched").open("wb") as file:
+        assert hold(file)
+        cache.fetch(objects(storage))
+        assert [path.name for path in incoming.iterdir()] == ["fetched"]
 
 
+@provokes(75)
 def test_rehearsals_that_fetch_the_same_at_once_do_not_disturb_each_other(
     tmp_path: Path, bucket: Path, storage: Counting
 ) -> None:

@@ -20,6 +20,7 @@ from sagemaker_launcher.rehearsal.channels import (
     relative_path,
 )
 from sagemaker_launcher.storage import FolderStorage
+from tests.fault_rows import provokes
 from tests.fidelity import reproduces
 from tests.stand_in import Counting, Listing
 
@@ -109,6 +110,7 @@ def test_the_markers_of_empty_folders_are_no_data(tmp_path: Path) -> None:
     assert [placed.relative for placed in content.objects] == ["x/a.csv"]
 
 
+@provokes(80)
 @pytest.mark.parametrize(
     "key",
     [

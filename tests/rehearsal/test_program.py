@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from sagemaker_launcher.rehearsal.program import ProcessProgram
+from tests.fault_rows import provokes
 from tests.fidelity import reproduces
 from tests.stand_in import is_running
 
@@ -82,6 +83,7 @@ def test_control_characters_look_as_they_look_in_the_services_log(start: Start) 
     assert lines_of(start, r"print('loss\t0.5 \x1b[31mred\x7f')") == ["loss#0110.5 #033[31mred#177"]
 
 
+@provokes(94)
 def test_bytes_that_are_no_utf8_are_shown_as_replaced(start: Start) -> None:
     assert lines_of(start, r"os.write(1, b'caf\xc3\xa9 \xff\xfe \x00 end\n')") == [
         "café \ufffd\ufffd #000 end"
