@@ -2,13 +2,16 @@
 # PYTHON=python3.12 chooses the Python for environments that do not exist yet, WORKERS=4 the number of test processes.
 
 PYTHON ?= python3
-WORKERS ?= 2
+WORKERS ?= 3
 VENV := .venv
 TOOLKIT_VENV := .venv-toolkit
+AUDIT_VENV := .venv-audit
+# The versions that the tests ran with; `make ... LOCK=` takes the newest that pyproject.toml allows.
+LOCK ?= $(wildcard constraints.txt)
 RUN := $(VENV)/bin/python run_sagemaker_job.py
 
 .DEFAULT_GOAL := help
-.PHONY: help demo emulator test docker-test toolkit-test lint types bench docs clean
+.PHONY: help demo emulator test docker-test toolkit-test faults fuzz lint types audit lock bench docs clean
 
 help:
 	@echo 'make demo          trains the example on this machine: no AWS account, no Docker'
@@ -16,10 +19,14 @@ help:
 	@echo 'make test          runs the tests, except those of the next two lines'
 	@echo 'make docker-test   runs the tests that need a Docker engine'
 	@echo 'make toolkit-test  compares with the sagemaker-training toolkit, which needs a C compiler to install'
+	@echo 'make faults        provokes every fault of docs/faults.md, and says row by row what came out'
+	@echo 'make fuzz          throws hostile configs, names, archives and logs at the code, some minutes (OPTIONS=--help)'
 	@echo 'make lint          checks style: ruff, shellcheck'
 	@echo 'make types         checks types: mypy'
-	@echo 'make bench         times the commands against what they replace'
-	@echo 'make docs          writes the generated parts of README.md and docs/'
+	@echo 'make audit         asks whether a locked package is known to be vulnerable (REQUIRE_AUDIT=1: somebody has to answer)'
+	@echo 'make lock          writes constraints.txt anew: the newest versions that pyproject.toml allows, for every Python'
+	@echo 'make bench         times the commands against what they replace (OPTIONS=--full for large archives)'
+	@echo 'make docs          writes the generated parts of README.md and docs/, and the schemas in configs/'
 	@echo 'make clean         deletes the virtual environments, caches and the demo'
 
 demo: $(VENV)/.demo
@@ -44,6 +51,12 @@ toolkit-test: $(VENV)/.test $(TOOLKIT_VENV)/.installed
 	@REQUIRE_TOOLKIT=1 $(VENV)/bin/python -m pytest --quiet -m toolkit
 	@echo 'make toolkit-test: passed.'
 
+faults: $(VENV)/.test
+	@$(VENV)/bin/python -m tests.fault_run --numprocesses $(WORKERS) --dist worksteal
+
+fuzz: $(VENV)/.test
+	@$(VENV)/bin/python -m tests.fuzz --workers $(WORKERS) $(OPTIONS)
+
 lint: $(VENV)/.dev
 	@$(VENV)/bin/ruff check .
 	@$(VENV)/bin/ruff format --check .
@@ -54,34 +67,49 @@ types: $(VENV)/.dev
 	@$(VENV)/bin/mypy
 	@echo 'make types: passed.'
 
+audit: $(VENV)/.demo $(AUDIT_VENV)/.installed
+	@$(VENV)/bin/python -m tests.audit $(AUDIT_VENV)/bin/pip-audit
+
+lock: $(AUDIT_VENV)/.installed
+	@$(AUDIT_VENV)/bin/uv pip compile --quiet --universal --python-version 3.10 --all-extras --upgrade --no-annotate \
+		--custom-compile-command 'make lock' --output-file constraints.txt pyproject.toml
+	@echo 'make lock: constraints.txt is written; now run .ci/run.'
+
 bench: $(VENV)/.test
-	@$(VENV)/bin/python bench/run.py
+	@$(VENV)/bin/python bench/run.py $(OPTIONS)
 
 docs: $(VENV)/.test
 	@$(VENV)/bin/python -m tests.readme
 	@$(VENV)/bin/python -m tests.fidelity
+	@$(RUN) init --schemas configs/sagemaker_config.yaml
+	@$(VENV)/bin/python -m tests.fault_rows
 
 clean:
-	rm -rf $(VENV) $(TOOLKIT_VENV) demo build dist *.egg-info .pytest_cache .hypothesis .mypy_cache .ruff_cache
+	rm -rf $(VENV) $(TOOLKIT_VENV) $(AUDIT_VENV) demo build dist *.egg-info .pytest_cache .hypothesis .mypy_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # A file named after a group of packages says that they are installed, so that the next call starts at once.
 # Each larger group holds the smaller ones.
-$(VENV)/.demo: pyproject.toml $(VENV)/.made
-	$(call install,$(VENV),--editable '.[demo]')
+$(VENV)/.demo: pyproject.toml $(LOCK) $(VENV)/.made
+	$(call install,$(VENV),$(LOCK:%=--constraint %) --editable '.[demo]')
 	@touch $@
 
-$(VENV)/.test: pyproject.toml $(VENV)/.made
-	$(call install,$(VENV),--editable '.[test]')
+$(VENV)/.test: pyproject.toml $(LOCK) $(VENV)/.made
+	$(call install,$(VENV),$(LOCK:%=--constraint %) --editable '.[test]')
 	@touch $(VENV)/.demo $@
 
-$(VENV)/.dev: pyproject.toml $(VENV)/.made
-	$(call install,$(VENV),--editable '.[dev]')
+$(VENV)/.dev: pyproject.toml $(LOCK) $(VENV)/.made
+	$(call install,$(VENV),$(LOCK:%=--constraint %) --editable '.[dev]')
 	@touch $(VENV)/.demo $(VENV)/.test $@
 
 # The toolkit wants other versions of the same packages, so it lives apart.
 $(TOOLKIT_VENV)/.installed: $(TOOLKIT_VENV)/.made
 	$(call install,$(TOOLKIT_VENV),'sagemaker-training==5.1.4')
+	@touch $@
+
+# So do the tools that look at packages.
+$(AUDIT_VENV)/.installed: $(AUDIT_VENV)/.made
+	$(call install,$(AUDIT_VENV),'pip-audit~=2.10' 'uv~=0.13.0')
 	@touch $@
 
 %/.made:

@@ -85,6 +85,11 @@ _ABOVE_ZERO = ("DATA.PIXEL_MAX", "MODEL.GAMMA", "SOLVER.BASE_LR")
 _TYPE_NAMES = {bool: "true or false", int: "a whole number", float: "a number", str: "text", list: "a list"}
 
 
+# Lines as train.py prints them. The launcher tries the patterns of the SageMaker config's METRIC_DEFINITIONS on
+# them, so that a pattern that finds nothing is found out before a job runs.
+LOG_SAMPLES = ("epoch=1 train:loss=2.302585e+00 validation:loss=7.100000e-05 validation:accuracy=0.9722",)
+
+
 class ConfigError(ValueError):
     """Everything that is wrong in a config, one problem a line."""
 
