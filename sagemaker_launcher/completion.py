@@ -105,6 +105,14 @@ def _bash(program: str, ask: str, commands: Mapping[str, Command], set_keys: Seq
     )
 
 
+# A function, since fish has other rules for quotes in quotes than the rest.
+_FISH = """\
+function __run_sagemaker_job_words
+    {ask} $argv 2>/dev/null
+end
+"""
+
+
 def _fish(program: str, ask: str, commands: Mapping[str, Command], set_keys: Sequence[str]) -> str:
     start = f"complete -c {_quoted(program)}"
     lines = []
@@ -115,12 +123,12 @@ def _fish(program: str, ask: str, commands: Mapping[str, Command], set_keys: Seq
             kind = f"-l {option[2:]}" if option.startswith("--") else f"-s {option[1:]}"
             words = {
                 "--set": f" -x -a {_quoted(' '.join(set_keys))}",
-                "--train": f" -x -a {_quoted(f'({ask} keys (commandline -opc))')}",
+                "--train": " -x -a '(__run_sagemaker_job_words keys (commandline -opc))'",
             }.get(option, "")
             lines.append(f"{start} {chosen} {kind}{words} -d {_quoted(text)}")
         if command.takes_experiments:
-            lines.append(f"{start} -f {chosen} -a {_quoted(f'@latest @me ({ask} experiments)')}")
-    return "\n".join(lines) + "\n"
+            lines.append(f"{start} -f {chosen} -a '@latest @me (__run_sagemaker_job_words experiments)'")
+    return _FISH.format(ask=ask) + "\n".join(lines) + "\n"
 
 
 def _quoted(text: str) -> str:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import pty
+import select
+import shutil
 import subprocess
 import time
 
@@ -91,6 +95,79 @@ def test_the_schema_is_read_without_running_it(shell: CommandLine, project: Proj
     (project.folder / "code" / "config.py").write_text("_C.SEED = 1\nopen('ran', 'w')\n")
     assert completed(shell, "launch", project.config.name, "--train", "S") == ["SEED"]
     assert not (project.folder / "ran").exists()
+
+
+def installed(name: str) -> str:
+    """A shell's path; the test is skipped without one."""
+    path = shutil.which(name)
+    if path is None and os.environ.get("REQUIRE_SHELLS"):
+        pytest.fail(f"there is no {name}")
+    return path or pytest.skip(f"there is no {name}")
+
+
+def test_fish_completes_commands_keys_and_experiments(shell: CommandLine, project: Project) -> None:
+    fish = installed("fish")
+    name = launch(shell, project).json["job_name"]
+    assert shell("list", "--s3-root", project.s3, "--archive", ARCHIVE).code == 0
+    (project.folder / "completion.fish").write_text(shell("completion", "fish").out)
+
+    def words(typed: str) -> list[str]:
+        command = f"source completion.fish; complete -C 'run_sagemaker_job.py {typed}'"
+        done = subprocess.run(
+            [fish, "--no-config", "-c", command],
+            cwd=shell.folder,
+            env=dict(shell.environment),
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        assert done.stderr == ""
+        return [line.partition("\t")[0] for line in done.stdout.splitlines()]
+
+    assert words("li") == ["list"]
+    assert words("rerun x --res") == ["--resume"]
+    assert words("launch --set ESTIMATOR.INSTANCE_T") == ["ESTIMATOR.INSTANCE_TYPE"]
+    assert words(f"launch {project.config.name} --train SOLVER.B") == ["SOLVER.BASE_LR"]
+    assert words("show team-") == [name]
+    assert words("show @") == ["@latest", "@me"]
+
+
+def test_zsh_completes_commands_keys_and_experiments(shell: CommandLine, project: Project) -> None:
+    zsh = installed("zsh")
+    name = launch(shell, project).json["job_name"]
+    assert shell("list", "--s3-root", project.s3, "--archive", ARCHIVE).code == 0
+    (project.folder / "completion.zsh").write_text(shell("completion", "zsh").out)
+    terminal, follower = pty.openpty()
+    environment = {**shell.environment, "TERM": "dumb", "PS1": "> ", "COLUMNS": "1000"}
+    with subprocess.Popen(
+        [zsh, "-f", "-i"],
+        cwd=shell.folder,
+        env=environment,
+        stdin=follower,
+        stdout=follower,
+        stderr=follower,
+        start_new_session=True,
+    ) as process:
+        os.close(follower)
+
+        def typed(text: str, until: str) -> None:
+            os.write(terminal, text.encode())
+            seen, deadline = "", time.monotonic() + 30
+            while until not in seen and time.monotonic() < deadline:
+                if select.select([terminal], [], [], 1)[0]:
+                    seen += os.read(terminal, 4096).decode(errors="replace")
+            assert until in seen, seen
+
+        typed("autoload -U compinit; compinit -u -D; source ./completion.zsh; echo re''ady\n", "ready\r\n")
+        forget = "\x15"  # Ctrl-U
+        try:
+            typed("run_sagemaker_job.py li\t", "run_sagemaker_job.py list")
+            typed(f"{forget}run_sagemaker_job.py launch --set ESTIMATOR.INSTANCE_T\t", "INSTANCE_TYPE")
+            typed(f"{forget}run_sagemaker_job.py launch {project.config.name} --train SOLVER.B\t", "BASE_LR")
+            typed(f"{forget}run_sagemaker_job.py show team-\t", name)
+        finally:
+            process.kill()
+    os.close(terminal)
 
 
 @pytest.mark.parametrize("name", ["bash", "zsh", "fish"])
