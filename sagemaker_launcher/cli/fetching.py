@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
 from sagemaker_launcher.cli.places import ArchivePlace, archive_options, json_option
-
-if TYPE_CHECKING:
-    from sagemaker_launcher.archive.experiments import Experiment
 
 
 @click.command()
@@ -53,7 +48,7 @@ def download(
     place = ArchivePlace(s3_root, archive, config_path)
     found = read_experiment(place.storage, place.find(experiment))
     target = folder or Path(found.folder.name)
-    log = (lambda: _cloud_log(place, found)) if found.manifest.target == "aws" and s3_root is None else None
+    log = (lambda: place.cloud_log(found)) if place.has_cloud_log(found) else None
     fetching = Fetching(place.storage, found, target, report.ConsoleEvents(), log, packed=packed)
     fetched = fetching.fetch(parts)
     if as_json:
@@ -63,15 +58,6 @@ def download(
         report.print_rows(
             [(one.part, str(one.path)) for one in fetched] or [("nothing", "it left nothing")], ""
         )
-
-
-def _cloud_log(place: ArchivePlace, experiment: Experiment) -> Iterator[tuple[str, str]]:
-    from sagemaker_launcher.aws import Aws  # noqa: PLC0415 - boto3 only where AWS is meant
-    from sagemaker_launcher.jobs.job_log import JobLog  # noqa: PLC0415
-
-    client = Aws(experiment.manifest.region, place.profile, place.account).client("logs")
-    for line in JobLog(lambda: client, experiment.manifest.job_name).look(last=True):
-        yield line.host, line.text
 
 
 COMMANDS = {"download": download}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timezone
 from functools import cache
 from pathlib import Path
@@ -13,7 +13,7 @@ import click
 from sagemaker_launcher.archive.references import MINE
 from sagemaker_launcher.cli import program_name
 from sagemaker_launcher.cli.places import ArchivePlace, archive_options, json_option
-from sagemaker_launcher.errors import ExitCode, UsageError
+from sagemaker_launcher.errors import ExitCode, LauncherError, UsageError
 
 if TYPE_CHECKING:
     from sagemaker_launcher.archive.experiments import Experiment, Summary
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from sagemaker_launcher.result import JobResult
 
 _RERUNS_SHOWN = 5
+_LINES_READ = 10_000  # of a log on AWS: one page of each host
 
 
 @click.command("list")
@@ -129,13 +130,13 @@ def show(
     EXPERIMENT is an S3 URI, a job name, the beginning of one, @latest or @me.
     """
     from sagemaker_launcher.archive.curves import courses  # noqa: PLC0415
-    from sagemaker_launcher.archive.experiments import Archive, experiment_root, read_log  # noqa: PLC0415 - see the package's docstring
+    from sagemaker_launcher.archive.experiments import Archive, experiment_root  # noqa: PLC0415 - see the package's docstring
 
     place = ArchivePlace(s3_root, archive, config_path)
     found = _read(place, experiment, unverified=unverified)
     root = experiment_root(found.folder, found.manifest.experiment_name)
     reruns = Archive(place.storage, root).reruns(found.folder.name, _RERUNS_SHOWN)
-    course = courses(found.request, read_log(place.storage, found.folder))
+    course = courses(found.request, _log(place, found))
     from sagemaker_launcher import report  # noqa: PLC0415
     from sagemaker_launcher.archive import portrait  # noqa: PLC0415
 
@@ -144,6 +145,21 @@ def show(
         report.print_json(shown.document())
     else:
         shown.show(everything=everything)
+
+
+def _log(place: ArchivePlace, experiment: Experiment) -> Iterable[str]:
+    """The lines that may have metrics; the end of a long log on AWS, and nothing when that cannot be read."""
+    from sagemaker_launcher.archive.experiments import read_log  # noqa: PLC0415
+
+    if not place.has_cloud_log(experiment):
+        return read_log(place.storage, experiment.folder)
+    algorithm = experiment.request.get("AlgorithmSpecification")
+    if not (isinstance(algorithm, dict) and algorithm.get("MetricDefinitions")):
+        return ()
+    try:
+        return [text for _, text in place.cloud_log(experiment, _LINES_READ)]
+    except LauncherError:
+        return ()
 
 
 @click.command()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +17,7 @@ from sagemaker_launcher.preflight import CHECKS
 from sagemaker_launcher.storage import FolderStorage, Storage
 
 if TYPE_CHECKING:
+    from sagemaker_launcher.archive.experiments import Experiment
     from sagemaker_launcher.archive.recalled import Recall
 
 DEFAULT_CONFIG = Path("configs/sagemaker_config.yaml")
@@ -104,6 +105,22 @@ class ArchivePlace:
         from sagemaker_launcher.archive.recall import AwsRecall  # noqa: PLC0415 - boto3 only where AWS is meant
 
         return AwsRecall(self.region, self.profile)
+
+    def has_cloud_log(self, experiment: Experiment) -> bool:
+        """Whether CloudWatch, and not the archive, has the log."""
+        return experiment.manifest.target == "aws" and self.s3_root is None
+
+    def cloud_log(self, experiment: Experiment, tail: int | None = None) -> Iterator[tuple[str, str]]:
+        """The host and the text of each line that CloudWatch has; of the last ones, if there is a tail."""
+        from sagemaker_launcher.aws import Aws  # noqa: PLC0415 - boto3 only where AWS is meant
+        from sagemaker_launcher.jobs.job_log import JobLog  # noqa: PLC0415
+
+        aws = Aws(experiment.manifest.region, self.profile, self.account)
+        client = aws.client("logs") if tail is None else aws.check_client("logs")
+        log = JobLog(lambda: client, experiment.manifest.job_name)
+        if tail is not None:
+            log.start_at_tail(tail)
+        return ((line.host, line.text) for line in log.look(last=True))
 
     @property
     def cache_key(self) -> str:

@@ -169,3 +169,22 @@ def test_a_dozen_jobs_are_awaited_together(
         call.at for call in emulator.requests if call.operation in {"ListTrainingJobs", "DescribeTrainingJob"}
     ]
     assert all(later - earlier > 0.8 for earlier, later in itertools.pairwise(asked[1:]))
+
+
+def test_the_course_of_a_metric_comes_from_the_log_on_aws(
+    emulator_cli: CommandLine, project: Project, launch: Any, s3: SeaweedServer
+) -> None:
+    del s3
+    metric = {"Name": "loss", "Regex": "loss=([0-9.]+)"}
+    project.write(ESTIMATOR={"METRIC_DEFINITIONS": [metric]})
+    project.program("for loss in (4, 3, 2, 1):\n    print(f'loss={loss}', flush=True)\n")
+    job = launch()
+    assert emulator_cli("wait", job["experiment"]).code == 0
+    shown = emulator_cli("show", job["experiment"], "--json").json
+    assert shown["courses"] == {"loss": [4.0, 3.0, 2.0, 1.0]}
+    assert "loss  4 █▆▃▁ 1" in emulator_cli("show", job["experiment"]).out
+    # An archive can be looked at without CloudWatch.
+    away = emulator_cli(
+        "show", job["experiment"], "--json", env={"AWS_ENDPOINT_URL_CLOUDWATCH_LOGS": "http://127.0.0.1:9"}
+    )
+    assert (away.code, away.json["courses"]) == (0, {})
