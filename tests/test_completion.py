@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import pty
-import select
 import shutil
 import subprocess
 import time
@@ -14,6 +12,7 @@ import pytest
 from tests.commands import CommandLine
 from tests.project import Project
 from tests.stand_in import ARCHIVE, launch
+from tests.terminals import on_terminal
 
 ASK = """\
 . ./completion.bash
@@ -137,37 +136,21 @@ def test_zsh_completes_commands_keys_and_experiments(shell: CommandLine, project
     name = launch(shell, project).json["job_name"]
     assert shell("list", "--s3-root", project.s3, "--archive", ARCHIVE).code == 0
     (project.folder / "completion.zsh").write_text(shell("completion", "zsh").out)
-    terminal, follower = pty.openpty()
+    forget = "\x15"  # Ctrl-U
     environment = {**shell.environment, "TERM": "dumb", "PS1": "> ", "COLUMNS": "1000"}
-    with subprocess.Popen(
-        [zsh, "-f", "-i"],
-        cwd=shell.folder,
-        env=environment,
-        stdin=follower,
-        stdout=follower,
-        stderr=follower,
-        start_new_session=True,
-    ) as process:
-        os.close(follower)
-
-        def typed(text: str, until: str) -> None:
-            os.write(terminal, text.encode())
-            seen, deadline = "", time.monotonic() + 30
-            while until not in seen and time.monotonic() < deadline:
-                if select.select([terminal], [], [], 1)[0]:
-                    seen += os.read(terminal, 4096).decode(errors="replace")
-            assert until in seen, seen
-
-        typed("autoload -U compinit; compinit -u -D; source ./completion.zsh; echo re''ady\n", "ready\r\n")
-        forget = "\x15"  # Ctrl-U
-        try:
-            typed("run_sagemaker_job.py li\t", "run_sagemaker_job.py list")
-            typed(f"{forget}run_sagemaker_job.py launch --set ESTIMATOR.INSTANCE_T\t", "INSTANCE_TYPE")
-            typed(f"{forget}run_sagemaker_job.py launch {project.config.name} --train SOLVER.B\t", "BASE_LR")
-            typed(f"{forget}run_sagemaker_job.py show team-\t", name)
-        finally:
-            process.kill()
-    os.close(terminal)
+    with on_terminal([zsh, "-f", "-i"], shell.folder, environment) as terminal:
+        terminal.type("autoload -U compinit; compinit -u -D; source ./completion.zsh; echo re''ady\n")
+        terminal.until("ready\r\n")
+        terminal.type("run_sagemaker_job.py li\t")
+        terminal.until("run_sagemaker_job.py list")
+        terminal.type(f"{forget}run_sagemaker_job.py launch --set ESTIMATOR.INSTANCE_T\t")
+        terminal.until("INSTANCE_TYPE")
+        terminal.type(f"{forget}run_sagemaker_job.py launch {project.config.name} --train SOLVER.B\t")
+        terminal.until("BASE_LR")
+        terminal.type(f"{forget}run_sagemaker_job.py show team-\t")
+        terminal.until(name)
+        terminal.type(f"{forget}exit\n")
+        terminal.rest()
 
 
 @pytest.mark.parametrize("name", ["bash", "zsh", "fish"])

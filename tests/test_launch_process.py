@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import pty
 import re
 import subprocess
 import sys
@@ -20,6 +19,7 @@ from tests.fault_rows import provokes
 from tests.fidelity import reproduces
 from tests.project import Project
 from tests.stand_in import is_running, launch, local, nothing_written, rehearsal, rehearse, snapshot
+from tests.terminals import on_terminal
 
 PRELUDE = """\
 import json, os, pathlib, signal, subprocess, sys, time
@@ -138,31 +138,15 @@ def test_nothing_that_the_program_prints_steers_the_terminal(cli: CommandLine, p
 
 def test_a_terminal_gets_no_escape_sequences_but_our_own(cli: CommandLine, project: Project) -> None:
     program(project, r"print('\x1b[2J\x1b]0;title\x07\x1b[31mred'); sys.exit('\x1b[5mblink')")
-    master, slave = pty.openpty()
-    with subprocess.Popen(
-        cli.command(*rehearsal(project)),
-        cwd=cli.folder,
-        env={**cli.environment, "TERM": "xterm-256color"},
-        stdout=slave,
-        stderr=slave,
-    ) as process:
-        os.close(slave)
-        shown = b"".join(iter(lambda: read_terminal(master), b"")).decode()
-        assert process.wait(20) == 10
-    os.close(master)
+    with on_terminal(cli.command(*rehearsal(project)), cli.folder, cli.environment) as terminal:
+        shown = terminal.rest()
+    assert terminal.process.returncode == 10
     assert "#033[2J#033]0;title#007#033[31mred" in shown
     # Colours are ours; nothing moves the cursor, clears the screen or sets a title.
     assert set(re.findall(r"\x1b[^a-zA-Z]*[a-zA-Z]?", shown)) <= {
         f"\x1b[{style}m" for style in ("0", "1", "31", "32", "33", "36", "1;31")
     }
     assert "\x07" not in shown
-
-
-def read_terminal(master: int) -> bytes:
-    try:
-        return os.read(master, 4096)
-    except OSError:  # what Linux gives instead of an end of file
-        return b""
 
 
 @provokes(94)

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import pty
-import subprocess
-
 import pytest
 
 from tests.commands import CommandLine
 from tests.project import Project
 from tests.stand_in import rehearsal
+from tests.terminals import on_terminal
 
 
 @pytest.fixture
@@ -20,38 +17,22 @@ def many(project: Project) -> Project:
     return project
 
 
-def on_terminal(cli: CommandLine, project: Project) -> str:
-    master, slave = pty.openpty()
-    with subprocess.Popen(
-        cli.command(*rehearsal(project)),
-        cwd=cli.folder,
-        env={**cli.environment, "TERM": "xterm-256color"},
-        stdout=slave,
-        stderr=slave,
-    ) as process:
-        os.close(slave)
-        shown = b"".join(iter(lambda: _read(master), b"")).decode()
-        assert process.wait(20) == 0
-    os.close(master)
+def shown_on_terminal(cli: CommandLine, project: Project) -> str:
+    with on_terminal(cli.command(*rehearsal(project)), cli.folder, cli.environment) as terminal:
+        shown = terminal.rest()
+    assert terminal.process.returncode == 0
     return shown
 
 
-def _read(master: int) -> bytes:
-    try:
-        return os.read(master, 4096)
-    except OSError:  # what Linux gives instead of an end of file
-        return b""
-
-
 def test_a_terminal_shows_how_much_has_come(cli: CommandLine, many: Project) -> None:
-    shown = on_terminal(cli, many)
+    shown = shown_on_terminal(cli, many)
     assert "fetching 41 objects" in shown
     assert "164/164 bytes" in shown
 
 
 def test_the_second_run_fetches_nothing(cli: CommandLine, many: Project) -> None:
     assert cli(*rehearsal(many)).code == 0
-    assert "fetching" not in on_terminal(cli, many)
+    assert "fetching" not in shown_on_terminal(cli, many)
 
 
 def test_a_log_has_one_line_for_it(cli: CommandLine, many: Project) -> None:

@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
-import pty
-import select
 import signal
-import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -24,6 +20,7 @@ from tests.servers.faults import Kind, RecordedRequest
 from tests.servers.proxy import RecordingProxy
 from tests.servers.samples import training_request
 from tests.servers.seaweed import SeaweedServer
+from tests.terminals import on_terminal
 
 REGION = ("--region", "us-east-1")
 
@@ -326,30 +323,11 @@ def test_on_a_terminal_expired_credentials_are_waited_for(
 ) -> None:
     name = job()
     aws.fail_next("DescribeTrainingJob", "ExpiredTokenException", "The security token is expired", times=1)
-    leader, follower = pty.openpty()
-    process = subprocess.Popen(
-        aws_cli.command("wait", name, *REGION),
-        cwd=aws_cli.folder,
-        env=dict(aws_cli.environment),
-        stdin=follower,
-        stdout=follower,
-        stderr=follower,
-    )
-    os.close(follower)
-    seen = b""
-    deadline = time.monotonic() + 60
-    while b"AWS answers again" not in seen and time.monotonic() < deadline:
-        if select.select([leader], [], [], 1)[0]:
-            seen += os.read(leader, 4096)
-    assert b"aws sso login" in seen
-    process.send_signal(signal.SIGINT)
-    while select.select([leader], [], [], 1)[0]:
-        try:
-            seen += os.read(leader, 4096)
-        except OSError:
-            break
-    assert process.wait(timeout=30) == 130
-    os.close(leader)
+    with on_terminal(aws_cli.command("wait", name, *REGION), aws_cli.folder, aws_cli.environment) as terminal:
+        assert "aws sso login" in terminal.until("AWS answers again")
+        terminal.process.send_signal(signal.SIGINT)
+        terminal.rest()
+    assert terminal.process.returncode == 130
 
 
 @provokes(71)

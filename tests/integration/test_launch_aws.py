@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import pty
-import select
 import signal
 import subprocess
 import time
@@ -20,6 +17,7 @@ from tests.fault_rows import provokes
 from tests.project import Project
 from tests.servers.aws import AwsServer
 from tests.servers.seaweed import SeaweedServer
+from tests.terminals import on_terminal
 
 FILES = {
     "intent.json",
@@ -443,38 +441,21 @@ def test_who_logs_in_again_while_the_job_runs_archives_its_result_with_the_new_c
     log_in("OLDKEY")
     environment = {key: value for key, value in aws_cli.environment.items() if "ACCESS_KEY" not in key}
     environment |= {"AWS_SHARED_CREDENTIALS_FILE": str(credentials), "AWS_ENDPOINT_URL_S3": aws.endpoint_url}
-    terminal, follower = pty.openpty()
-    words = aws_cli.command("launch", project.config)
-    with subprocess.Popen(
-        words, cwd=aws_cli.folder, env=environment, stdout=follower, stderr=follower
-    ) as process:
-        os.close(follower)
-        seen = shown_until(terminal, b"Starting")
+    with on_terminal(aws_cli.command("launch", project.config), aws_cli.folder, environment) as terminal:
+        terminal.until("Starting")
         aws.fail_next(
             "DescribeTrainingJob", "ExpiredTokenException", "The security token is expired", times=1
         )
-        seen += shown_until(terminal, b"aws sso login")
+        terminal.until("aws sso login")
         log_in("NEWKEY")
-        seen += shown_until(terminal, b"AWS answers again")
+        terminal.until("AWS answers again")
         (call,) = aws.calls("CreateTrainingJob")
         aws.finish(call.params["TrainingJobName"])
-        seen += shown_until(terminal, b"run again")
-    os.close(terminal)
-    assert process.returncode == 0, seen
+        seen = terminal.rest()
+    assert terminal.process.returncode == 0, seen
     written = {
         request.path.rpartition("/")[2]: request.headers["authorization"].split("=")[1].split("/")[0]
         for request in aws.requests
         if request.method == "PUT"
     }
     assert (written["launch.json"], written["result.json"]) == ("OLDKEY", "NEWKEY")
-
-
-def shown_until(terminal: int, text: bytes) -> bytes:
-    """What is shown on a terminal up to a text."""
-    seen = b""
-    deadline = time.monotonic() + 60
-    while text not in seen and time.monotonic() < deadline:
-        if select.select([terminal], [], [], 1)[0]:
-            seen += os.read(terminal, 4096)
-    assert text in seen, seen
-    return seen
