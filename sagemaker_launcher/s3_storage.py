@@ -74,6 +74,7 @@ class S3Storage:
             with aws_errors(f"read {uri}"):
                 answer = self._client.get_object(Bucket=uri.bucket, Key=uri.key)
             if answer["ContentLength"] > limit:
+                answer["Body"].close()
                 break
             try:
                 with aws_errors(f"read {uri}"):

@@ -104,6 +104,8 @@ class Answer:
         if self._response.isclosed() and not self._response.will_close:
             self._idle.append(self._connection)
         else:
+            # A connection that the server is going to close has let go of its answer, which still holds the socket.
+            self._response.close()
             self._connection.close()
 
 
