@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from sagemaker_launcher.preflight import CHECKS
 from tests.commands import CommandLine, newest
 from tests.fault_rows import provokes
 from tests.project import Project
@@ -19,6 +20,10 @@ from tests.servers.faults import Kind, RecordedRequest
 from tests.servers.proxy import RecordingProxy
 from tests.servers.seaweed import SeaweedServer
 from tests.servers.sockets import spy_environment
+
+UNCHECKED = [
+    word for name in CHECKS for word in ("--skip-check", name)
+]  # each would take as long as the rest
 
 
 @pytest.fixture
@@ -74,7 +79,7 @@ def test_ctrl_c_during_create_training_job_waits_for_the_answer_and_records_it(
 ) -> None:
     aws.auto_complete = None
     with RecordingProxy(upstream=aws.endpoint_url) as slow:
-        process = aws_cli.start("launch", project.config, env={"AWS_ENDPOINT_URL": slow.url})
+        process = aws_cli.start("launch", project.config, *UNCHECKED, env={"AWS_ENDPOINT_URL": slow.url})
         deadline = time.monotonic() + 60
         while not slow.calls("CreateTrainingJob") and time.monotonic() < deadline:
             slow.latency = 2.0
@@ -94,7 +99,7 @@ def test_a_name_that_somebody_else_takes_meanwhile_is_a_conflict_that_says_whose
     aws_cli: CommandLine, project: Project, aws: AwsServer
 ) -> None:
     with RecordingProxy(upstream=aws.endpoint_url) as slow:
-        process = aws_cli.start("launch", project.config, env={"AWS_ENDPOINT_URL": slow.url})
+        process = aws_cli.start("launch", project.config, *UNCHECKED, env={"AWS_ENDPOINT_URL": slow.url})
         deadline = time.monotonic() + 60
         while not slow.calls("CreateTrainingJob") and time.monotonic() < deadline:
             slow.latency = 3.0
