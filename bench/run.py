@@ -158,6 +158,7 @@ def on_aws(environment: Mapping[str, str], folder: Path) -> None:
     script.write_text(MINIMAL)
     with SeaweedServer(folder / "weed") as s3, AwsServer() as aws:
         s3.create_bucket("team")
+        s3.client().put_object(Bucket="team", Key="data/train/data.csv", Body=b"1,2\n")
         key, secret = s3.admin
         variables = {
             **environment,
