@@ -15,14 +15,13 @@ from sagemaker_launcher.naming import S3Uri
 from sagemaker_launcher.storage import FolderStorage, Storage
 from tests.commands import Finished, clean_environment
 from tests.project import Project
-from tests.stand_in import snapshot
+from tests.stand_in import ARCHIVE, snapshot
 from tests.warm import Warm, WarmProcess
 
 if TYPE_CHECKING:
     from typing_extensions import Self
 
 SIGNALS = [signal.SIGINT, signal.SIGTERM, signal.SIGKILL]
-ARCHIVE = "s3://team/experiments"
 # The moments at which a launch can be made to wait, and what the list says of it when it is killed there.
 MOMENTS = {
     "planned": None,

@@ -16,20 +16,10 @@ import pytest
 
 from tests.commands import CommandLine, Finished
 from tests.fault_rows import provokes
+from tests.killing import MOMENTS
 from tests.project import Project
 from tests.stand_in import ARCHIVE, document, is_running, launch, local, nothing_written, rehearsal, snapshot
 
-# The moments of a launch, and what a crash right there leaves an experiment as; None: no experiment at all.
-MOMENTS = {
-    "planned": None,
-    "prepared": None,
-    "indexed": "interrupted",
-    "reserved": "interrupted",
-    "uploaded": "interrupted",
-    "sealed": "not confirmed",
-    "started": "not confirmed",
-    "recorded": "started",
-}
 UNFINISHED = "the upload was interrupted and nothing was started; `list` shows the experiment as interrupted"
 SENTENCES = {
     "planned": "nothing was written and nothing was started",
