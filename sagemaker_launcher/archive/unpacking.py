@@ -271,8 +271,10 @@ def _alike(path: str) -> str:
 
 def _resolved(link: Path) -> Path:
     try:
+        return link.resolve(strict=True)
+    except FileNotFoundError:
         return link.resolve()
-    except (OSError, RuntimeError):  # a loop of links
+    except (OSError, RuntimeError):  # a loop of links, of which Python 3.13 tells only those who are strict
         return Path("/")
 
 

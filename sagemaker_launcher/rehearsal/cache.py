@@ -190,10 +190,11 @@ class DataCache:
                         return
                     self._storage.download(placed.source, file, placed.tag, check)
                     _seal(file, placed)
-                if _is_intact(entry, placed.size):
-                    os.unlink(path)  # noqa: PTH108 - the same; another rehearsal was faster, and may be linking it
-                else:
-                    os.replace(path, entry)  # noqa: PTH105 - the same
+                    # Before the file is closed: then nobody holds it, and others take it for abandoned.
+                    if _is_intact(entry, placed.size):
+                        os.unlink(path)  # noqa: PTH108 - the same; another rehearsal was faster, and may be linking it
+                    else:
+                        os.replace(path, entry)  # noqa: PTH105 - the same
             except BaseException:
                 Path(path).unlink(missing_ok=True)
                 raise

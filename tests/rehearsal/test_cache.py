@@ -18,7 +18,7 @@ from sagemaker_launcher.naming import S3Uri
 from sagemaker_launcher.rehearsal.cache import DataCache
 from sagemaker_launcher.rehearsal.channels import Placed, placed_objects
 from sagemaker_launcher.storage import FolderStorage
-from sagemaker_launcher.unfinished import hold
+from sagemaker_launcher.unfinished import hold, remove_abandoned
 from tests.commands import ROOT
 from tests.fault_rows import provokes
 from tests.stand_in import Counting, snapshot
@@ -360,6 +360,31 @@ def test_rehearsals_that_fetch_the_same_at_once_do_not_disturb_each_other(
     assert not problems
     expected = {f"f{number}": str(number).encode() * 1000 for number in range(100)}
     assert all(snapshot(tmp_path / f"tree{number}") == expected for number in range(4))
+
+
+@provokes(75)
+def test_whoever_cleans_up_all_the_time_takes_nothing_that_is_being_fetched(
+    tmp_path: Path, bucket: Path, storage: Counting, cache: DataCache
+) -> None:
+    put(bucket, **{f"f{number}": str(number) * 100 for number in range(400)})
+    incoming = tmp_path / "cache" / "incoming"
+    incoming.mkdir(parents=True)
+    done = threading.Event()
+
+    def clean_up() -> None:
+        while not done.is_set():
+            remove_abandoned(incoming)
+
+    cleaners = [threading.Thread(target=clean_up) for _ in range(2)]
+    for cleaner in cleaners:
+        cleaner.start()
+    try:
+        cache.fetch(objects(storage))
+    finally:
+        done.set()
+        for cleaner in cleaners:
+            cleaner.join()
+    assert cache.missing(objects(storage)) == ()
 
 
 def test_a_fetch_that_is_killed_leaves_nothing_wrong(tmp_path: Path, bucket: Path, storage: Counting) -> None:
