@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-import http.client
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from functools import cached_property
+from http import HTTPStatus
 from pathlib import Path
 from typing import BinaryIO
 from urllib.parse import unquote_plus, urlsplit
 from xml.etree import ElementTree as ET
 
 from sagemaker_launcher import __version__
+from sagemaker_launcher.errors import UnavailableError
 from sagemaker_launcher.naming import S3Uri
 from sagemaker_launcher.quick_s3.access import Access
+from sagemaker_launcher.quick_s3.connections import Connections
 from sagemaker_launcher.quick_s3.signing import signed, target_of
 from sagemaker_launcher.storage import Check, Storage, StoredObject, Upload, no_check, too_large
 
@@ -134,9 +137,8 @@ class _Requests:
         self._access = access
         self._owners = owners
         place = urlsplit(access.endpoint)
-        self._secure = place.scheme == "https"
         self._host = place.netloc.removesuffix(_USUAL_PORTS[place.scheme])
-        self._idle: list[http.client.HTTPConnection] = []
+        self._connections = Connections(access.endpoint, None, _TIMEOUT_S, _TIMEOUT_S)
 
     def get(self, bucket: str, target: str, limit: int, header: str) -> bytes | None:
         """See QuickStorage."""
@@ -147,25 +149,12 @@ class _Requests:
         now = datetime.now(timezone.utc)
         headers = signed(target, self._host, headers, self._access.keys, self._access.region, now)
         try:
-            connection = self._idle.pop()
-        except IndexError:
-            connection = self._new()
-        try:
-            connection.request("GET", target, headers=headers)
-            answer = connection.getresponse()
-            data = answer.read(limit + 1)
-            if not answer.read(1):  # the end, which only another reading finds when an answer comes in pieces
-                self._idle.append(connection)
-        except (OSError, http.client.HTTPException):
+            with closing(self._connections.get(target, headers)) as answer:
+                data = answer.read(limit + 1)
+                answer.read(1)  # the end, which only another reading finds when an answer comes in pieces
+        except UnavailableError:
             return None
-        broke_off = bool(answer.length) and len(data) <= limit
-        return (
-            data if answer.status == http.client.OK and header in answer.headers and not broke_off else None
-        )
-
-    def _new(self) -> http.client.HTTPConnection:
-        kind = http.client.HTTPSConnection if self._secure else http.client.HTTPConnection
-        return kind(self._host, timeout=_TIMEOUT_S)
+        return data if answer.status == HTTPStatus.OK and header in answer.headers else None
 
 
 @dataclass(frozen=True)

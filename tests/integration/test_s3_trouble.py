@@ -450,8 +450,6 @@ def test_a_list_of_several_pages_names_each_object_once_while_others_write(
         assert len(proxy.requests) == 3
         keys |= {early}
     assert quick._requests
-    for connection in quick._requests._idle:
-        connection.close()
 
 
 # --- what became of a job ---
