@@ -32,6 +32,7 @@ from tests.servers.seaweed import SeaweedServer  # noqa: E402
 
 PYTHON = sys.executable
 FILES, FILE_BYTES = 2000, 10 * 1024
+COMPLETE = "from sagemaker_launcher.completion import main; main(sys.argv[1:])"
 MINIMAL = """\
 import boto3
 from sagemaker.estimator import Estimator
@@ -66,6 +67,16 @@ def start_up(environment: Mapping[str, str]) -> None:
             lambda: seconds([PYTHON, "-c", "import boto3, yaml"], environment),
             "2x",
         )
+
+
+def completion(environment: Mapping[str, str]) -> None:
+    names = [PYTHON, "-c", f"import sys; sys.path.insert(0, {str(ROOT)!r}); {COMPLETE}", "experiments"]
+    compare(
+        "completion of experiments / an empty Python",
+        partial(seconds, names, environment),
+        lambda: seconds([PYTHON, "-c", ""], environment),
+        "0.1 s",
+    )
 
 
 def on_process(environment: Mapping[str, str], folder: Path) -> None:
@@ -184,6 +195,7 @@ def main(*, full: bool) -> None:
     environment = clean_environment(folder / "home")
     try:
         start_up(environment)
+        completion(environment)
         on_process(environment, folder)
         on_docker(environment, folder)
         warm_data()

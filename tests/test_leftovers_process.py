@@ -62,7 +62,7 @@ def pids_of(process: subprocess.Popen[str]) -> list[int]:
 
 
 def gone(pids: list[int]) -> bool:
-    limit = time.monotonic() + 5
+    limit = time.monotonic() + 60
     while any(is_running(pid) for pid in pids):
         if time.monotonic() > limit:
             return False

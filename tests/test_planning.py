@@ -144,14 +144,14 @@ def test_an_answer_that_takes_too_long_is_unknown_and_holds_nobody_up() -> None:
     question = Question(lambda: time.sleep(60))
     began = time.monotonic()
     assert question.answer(began + 0.1) == Unknown("no answer in time")
-    assert time.monotonic() - began < 2
+    assert time.monotonic() - began < 30
 
 
 def test_a_refusal_is_unknown_and_a_bug_stays_a_bug() -> None:
     def refused() -> None:
         raise LauncherError("not you")
 
-    soon = time.monotonic() + 10
+    soon = time.monotonic() + 30
     assert Question(refused).answer(soon) == Unknown("not you")
     with pytest.raises(ZeroDivisionError):
         Question(lambda: 1 / 0).answer(soon)

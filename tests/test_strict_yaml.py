@@ -679,9 +679,9 @@ def test_hostile_text_is_refused_quickly(parser: strict_yaml._Parser, bomb: byte
     assert len(bomb) <= MIB
     # The slow parser shows on a quarter of it that its time does not grow faster than the text.
     bomb = bomb if parser is FASTEST else bomb[: MIB // 4]
-    start = time.perf_counter()
+    start = time.process_time()
     assert complaints(bomb, parser)
-    assert time.perf_counter() - start < 3
+    assert time.process_time() - start < 3
 
 
 @pytest.mark.parametrize(
@@ -691,9 +691,9 @@ def test_hostile_text_is_refused_quickly(parser: strict_yaml._Parser, bomb: byte
 )
 def test_one_mib_in_one_value_is_read_in_bounded_time(text: bytes, parser: strict_yaml._Parser) -> None:
     assert len(text) <= MIB
-    start = time.perf_counter()
+    start = time.process_time()
     assert list(values(text, parser)) == ["a"]
-    assert time.perf_counter() - start < 6
+    assert time.process_time() - start < 6
 
 
 @provokes(8, 9)
@@ -746,9 +746,9 @@ def test_a_config_of_200_lines_is_read_in_15_ms() -> None:
     config = "".join(f"SECTION_{number}:\n{section}" for number in range(20)).encode()
     times = []
     for _ in range(9):
-        start = time.perf_counter()
+        start = time.process_time()
         strict_yaml.parse(config, "f.yaml")
-        times.append(time.perf_counter() - start)
+        times.append(time.process_time() - start)
     assert min(times) < 0.015
 
 

@@ -341,7 +341,7 @@ def test_a_stop_in_the_middle_of_an_epoch_loses_only_that_epoch_and_the_result_i
     process.send_signal(signal.SIGTERM)
     sent = time.monotonic()
     stopped = finish(process)
-    assert time.monotonic() - sent < 10
+    assert time.monotonic() - sent < 60
     assert (stopped.exit_code, stopped.stderr) == (143, "")
     message = re.fullmatch(r"stopped by a signal after (\d) of 4 epochs", stopped.lines[-1])
     assert message is not None

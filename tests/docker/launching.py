@@ -33,7 +33,7 @@ def host(): return json.loads((base / "input/config/resourceconfig.json").read_t
 # The kernel knows where a mount comes from on the host.
 identifier = re.search(r"/rehearsals/(\\w+)/", pathlib.Path("/proc/self/mountinfo").read_text())[1]
 """
-_WAIT_S = 60
+_WAIT_S = 120
 
 
 @dataclass(frozen=True)

@@ -55,7 +55,7 @@ def test_a_program_that_does_not_stop_is_killed_after_the_grace_period(desk: Des
     desk.program(DEAF)
     start = time.monotonic()
     done = desk.launch("--stop-grace", "1")
-    assert 2 <= time.monotonic() - start < 20
+    assert 2 <= time.monotonic() - start < 60
     assert (done.code, done.result["secondary_status"], done.result["exit_code"]) == (
         *(11, "MaxRuntimeExceeded", 137),
     )
@@ -108,7 +108,7 @@ def test_a_second_ctrl_c_does_not_wait_for_the_program(desk: Desk) -> None:
         process.send_signal(signal.SIGINT)
         start = time.monotonic()
         done = ended(process, before)
-    assert time.monotonic() - start < 20
+    assert time.monotonic() - start < 60
     assert done.code == 130
     assert desk.left(identifier) == []
 
@@ -142,7 +142,7 @@ def test_a_signal_that_comes_while_the_container_is_made_stops_it_too(desk: Desk
         process.send_signal(signal.SIGTERM)
         start = time.monotonic()
         done = ended(process, before)
-    assert time.monotonic() - start < 20
+    assert time.monotonic() - start < 60
     assert (done.code, done.done.has_traceback) == (143, False)
     assert desk.left(identifier) == []
 

@@ -204,7 +204,7 @@ def test_one_host_that_fails_ends_the_job_with_its_own_word(engine: Engine, tmp_
     )
     start = time.monotonic()
     done = desk.launch()
-    assert time.monotonic() - start < 20
+    assert time.monotonic() - start < 60
     assert (done.code, done.result["status"]) == (10, "Failed")
     assert done.result["failure_reason"] == "AlgorithmError: rank 1: no such data, exit code: 42"
     assert done.result["exit_code"] == 42

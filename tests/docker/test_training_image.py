@@ -122,7 +122,7 @@ def test_a_stop_reaches_the_program_and_the_next_start_goes_on(instance: Instanc
     sent = time.monotonic()
     # SageMaker waits 120 seconds before it kills.
     instance.engine("stop", "--time", "120", instance.name)
-    assert time.monotonic() - sent < 10
+    assert time.monotonic() - sent < 60
     stopped = instance.end()
     assert stopped.exit_code == 143
     assert instance.job.checkpoints

@@ -151,7 +151,7 @@ def test_log_lines_come_late_in_their_order_and_with_their_own_times(
     assert emulator.log("quiet") == []
     ended_at = described(sagemaker, "quiet")["TrainingEndTime"].timestamp()
 
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while len(emulator.log("quiet")) < 2:
         assert time.monotonic() < deadline
         time.sleep(0.05)
@@ -245,6 +245,7 @@ def test_a_reset_ends_jobs_that_run_and_leaves_nothing_of_them(
     alive = tmp_path / "pid"
     ignore = "import signal\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\n" if deaf else ""
     trains(f"{ignore}import os\nopen({str(alive)!r}, 'w').write(str(os.getpid()))\n{WAITING}")
+    emulator.settings.stop_grace_s = 90
     sagemaker.create_training_job(**request("orphan"))
     deadline = time.monotonic() + 30
     while not emulator.log("orphan"):
@@ -254,7 +255,7 @@ def test_a_reset_ends_jobs_that_run_and_leaves_nothing_of_them(
     start = time.monotonic()
     emulator.reset()
 
-    assert time.monotonic() - start < emulator.settings.stop_grace_s / 2
+    assert time.monotonic() - start < 45
     assert not Path("/proc", alive.read_text()).exists()
     assert sagemaker.list_training_jobs()["TrainingJobSummaries"] == []
     assert emulator.leftovers() == []

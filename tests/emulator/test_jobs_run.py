@@ -193,7 +193,7 @@ def test_a_job_that_ignores_sigterm_is_killed_when_the_grace_is_over(
     sagemaker.stop_training_job(TrainingJobName="deaf")
 
     assert emulator.wait_for("deaf") == "Stopped"
-    assert 1 <= time.monotonic() - start < 10
+    assert 1 <= time.monotonic() - start < 45
 
 
 def test_a_job_that_runs_too_long_is_stopped(emulator: Emulator, sagemaker: Client, trains: Trains) -> None:

@@ -222,7 +222,7 @@ def test_a_wait_whose_time_is_over_says_so_and_what_it_knows(
     start = time.monotonic()
     done = aws_cli("wait", "fine", "slow", "--timeout", "4", *REGION)
     assert done.code == 12
-    assert time.monotonic() - start < 12
+    assert time.monotonic() - start < 60
     assert "not ended within 4 s" in done.err
     assert "fine\tCompleted" in done.out
     assert "slow\tInProgress" in done.out
@@ -257,7 +257,7 @@ def test_a_second_ctrl_c_ends_at_once(aws_cli: CommandLine, job: Callable[..., s
     while process.poll() is None:
         process.send_signal(signal.SIGINT)
         time.sleep(0.001)
-    _, err = process.communicate(timeout=10)
+    _, err = process.communicate(timeout=60)
     assert process.returncode in {130, -signal.SIGINT}
     assert "Traceback" not in err
 

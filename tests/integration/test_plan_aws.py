@@ -146,7 +146,7 @@ def test_the_price_is_that_of_the_last_answer_when_there_is_none_and_never_a_gue
     office.prices.delay_s = 60
     began = time.monotonic()
     assert office.plan()["price"] == {**first, "source": "cache"}
-    assert time.monotonic() - began < 20
+    assert time.monotonic() - began < 45
     asked, received = len(office.prices.requests), len(aws.requests)
     offline = office("--dry-run", "--offline", "--set", "ESTIMATOR.MAX_RUN", "3600")
     assert (len(office.prices.requests), len(aws.requests)) == (asked, received)

@@ -373,8 +373,8 @@ def test_a_program_for_credentials_that_never_ends_is_killed() -> None:
     with CredentialProgram(command, limit_s=0.5, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as program:
         with pytest.raises(CredentialsError, match=r"has not ended within 0\.5 s"):
             program.communicate()
-        program.wait(5)
-    assert time.monotonic() - start < 5
+        program.wait(60)
+    assert time.monotonic() - start < 60
 
 
 # --- half a login ---

@@ -65,7 +65,7 @@ def entries(cache_folder: Path) -> list[Path]:
 
 
 def wait_for_other_downloads() -> None:
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while any(thread.name == "fetch" for thread in threading.enumerate()):
         assert time.monotonic() < deadline
         time.sleep(0.01)

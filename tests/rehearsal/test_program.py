@@ -162,7 +162,7 @@ def test_who_holds_the_output_open_does_not_hold_the_end_up_for_ever(start: Star
     )
     before = time.monotonic()
     assert program.wait() == 0
-    assert time.monotonic() - before < 10
+    assert time.monotonic() - before < 60
     os.kill(int(log.lines[0]), signal.SIGKILL)
 
 
@@ -186,7 +186,7 @@ def test_nothing_that_the_program_started_outlives_it(start: Start, ending: str,
     if kill:
         program.kill()
     program.wait()
-    limit = time.monotonic() + 5
+    limit = time.monotonic() + 60
     while any(is_running(pid) for pid in pids):
         assert time.monotonic() < limit
         time.sleep(0.01)

@@ -166,7 +166,7 @@ def test_processes_of_a_rehearsal_are_ended_and_those_of_others_are_not(tmp_path
     try:
         time.sleep(0.2)
         clear(Workspace("aa", folder, {}))
-        assert ours.wait(10) == -signal.SIGKILL
+        assert ours.wait(60) == -signal.SIGKILL
         assert all(is_running(process.pid) for process in others)
     finally:
         for process in (ours, *others):

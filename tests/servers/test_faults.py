@@ -162,14 +162,14 @@ def test_after_a_dropped_answer_the_server_has_done_it(
 
 
 def test_a_hang_says_nothing_until_the_client_gives_up(server: AwsServer, proxy: RecordingProxy) -> None:
-    proxy.fail(everything, "hang", seconds=30)
+    proxy.fail(everything, "hang", seconds=120)
     impatient = sealed_client("sts", proxy.url, server.credentials, read_timeout_s=0.3)
     begin = time.monotonic()
 
     with pytest.raises(ReadTimeoutError):
         impatient.get_caller_identity()
 
-    assert 0.3 <= time.monotonic() - begin < 5
+    assert 0.3 <= time.monotonic() - begin < 60
     assert server.requests == []
 
 

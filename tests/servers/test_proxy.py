@@ -177,12 +177,12 @@ def test_latency_delays_every_request_and_does_not_queue_them(
         connection.request("GET", "/")
         connection.getresponse().read()
 
-    reverse.latency = 0.3
+    reverse.latency = 3
     begin = time.monotonic()
     with ThreadPoolExecutor(10) as pool:
         list(pool.map(get, range(10)))
 
-    assert 0.3 <= time.monotonic() - begin < 1.5
+    assert 3 <= time.monotonic() - begin < 20
     assert len(reverse.requests) == 10
 
 
@@ -195,6 +195,6 @@ def test_the_proxy_ends_although_clients_are_connected(connect: Connect, echo_ur
             time.sleep(0.01)
         begin = time.monotonic()
 
-    assert time.monotonic() - begin < 1
+    assert time.monotonic() - begin < 30
     with pytest.raises(ConnectionRefusedError):
         connect(proxy).request("GET", "/")
