@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from email.utils import parsedate_to_datetime
 from functools import cached_property
@@ -35,6 +34,7 @@ from sagemaker_launcher.errors import (
     Problem,
     UnavailableError,
 )
+from sagemaker_launcher.frozen import frozen
 from sagemaker_launcher.known_accounts import keep_account, recalled_account
 from sagemaker_launcher.patience import Patience
 
@@ -162,7 +162,7 @@ _CHECK_CONFIG = {
 }
 
 
-@dataclass(frozen=True)
+@frozen
 class Identity:
     """Who AWS says we are.
 
@@ -422,7 +422,7 @@ def answered(answer: dict[str, Any], member: str, action: str) -> dict[str, Any]
     return answer
 
 
-@dataclass(frozen=True)
+@frozen
 class Refusal:
     """What AWS answered instead of what it was asked for: its own code, and the headers by names in lower case."""
 

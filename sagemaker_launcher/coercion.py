@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import difflib
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -11,16 +10,18 @@ from typing import Any
 
 from sagemaker_launcher import strict_yaml
 from sagemaker_launcher.errors import PROBLEMS_SHOWN, ConfigError, Problem
+from sagemaker_launcher.frozen import frozen
+from sagemaker_launcher.spelling import nearest
 
 _SHOWN = 60  # characters of a value that an error message shows
 
 
-@dataclass(frozen=True)
+@frozen
 class Anything:
     """Stands for a value of any type in a schema."""
 
 
-@dataclass(frozen=True)
+@frozen
 class Open:
     """Stands for a mapping whose keys the user chooses; `element` is the default that each value is checked against."""
 
@@ -28,7 +29,7 @@ class Open:
     given: Mapping[str, Any]
 
 
-@dataclass(frozen=True)
+@frozen
 class ListOf:
     """Stands for a list; `element` is the default that each item is checked against."""
 
@@ -36,7 +37,7 @@ class ListOf:
     given: tuple[Any, ...]
 
 
-@dataclass(frozen=True)
+@frozen
 class Section:
     """Stands for a mapping with known keys. A scalar in its place sets `short_form`, when that is not empty."""
 
@@ -44,7 +45,7 @@ class Section:
     short_form: str = ""
 
 
-@dataclass(frozen=True)
+@frozen
 class Schema:
     """A tree of Section, Open, ListOf, Anything and plain scalars, which are the defaults.
 
@@ -62,7 +63,7 @@ class Schema:
         return tuple(_keys(self.root, ""))
 
 
-@dataclass(frozen=True)
+@frozen
 class Override:
     """`--set KEY VALUE` or `--train KEY VALUE`, as typed."""
 
@@ -290,7 +291,7 @@ class _Merger:
         """The valid key that was probably meant: a sibling that looks alike, or the same word elsewhere in the tree."""
         word = path[-1].upper()
         siblings = {key.upper(): key for key in parent.members}
-        near = difflib.get_close_matches(word, siblings, 1, 0.7)
+        near = nearest(word, siblings, 1, 0.7)
         if near:
             return ".".join((*path[:-1], siblings[near[0]]))
         elsewhere: dict[str, str] = {}
@@ -298,7 +299,7 @@ class _Merger:
             parts = key.split(".")
             for depth, part in enumerate(parts, 1):
                 elsewhere.setdefault(part.upper(), ".".join(parts[:depth]))
-        near = difflib.get_close_matches(word, elsewhere, 1, 0.8)
+        near = nearest(word, elsewhere, 1, 0.8)
         return elsewhere[near[0]] if near else ""
 
     def _warn_renamed(self, old: str, new: str, entry: strict_yaml.Entry | None = None) -> None:

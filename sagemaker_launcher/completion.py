@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from sagemaker_launcher.archive.history_cache import recent_names
+from sagemaker_launcher.frozen import frozen
 
 SHELLS = ("bash", "zsh", "fish")
 _RECENT = 50
@@ -20,7 +20,7 @@ _KEY = re.compile(r"^_?C\.([A-Z][A-Z0-9_.]*)[ \t]*=(?![^\n]*\b(?:CN|CfgNode)\()"
 _WORD = re.compile(r"[\w@.:/+=-]+")
 
 
-@dataclass(frozen=True)
+@frozen
 class Command:
     """A command as shells know it: its line of help, its options with theirs, and whether it takes experiments."""
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from sagemaker_launcher import defaults, request_model, rules, strict_yaml
 from sagemaker_launcher.coercion import ListOf, Merged, Open, Override, Schema, Section, default_values, merge
 from sagemaker_launcher.errors import ConfigError, Problem
+from sagemaker_launcher.frozen import frozen
 from sagemaker_launcher.job import CONFIG_SHA256_VARIABLE, TRAINING_CONFIG_FILE, Job, bucket_owners, build_job
 from sagemaker_launcher.naming import JOB_NAME_MAX, S3Uri
 from sagemaker_launcher.request import config_key, create_training_job_request
@@ -21,7 +22,7 @@ _CHANNEL_KEY_SUFFIX = "_CHANNEL"
 _PLACE = re.compile(r"(.+):(\d+):(\d+)", re.DOTALL)
 
 
-@dataclass(frozen=True)
+@frozen
 class Source:
     """The training code on this machine.
 
@@ -36,7 +37,7 @@ class Source:
     container_folder: str
 
 
-@dataclass(frozen=True)
+@frozen
 class Text:
     """What a person wrote, and where: for the secret scan, which names lines of the user's own files."""
 
@@ -44,7 +45,7 @@ class Text:
     text: str
 
 
-@dataclass(frozen=True)
+@frozen
 class Configs:
     """Both configs, merged and checked.
 
@@ -140,7 +141,7 @@ def load(
     )
 
 
-@dataclass(frozen=True)
+@frozen
 class ArchivedFile:
     """A config's bytes as the archive holds them, and the URI to name in messages."""
 
@@ -201,7 +202,7 @@ def load_archived(
     )
 
 
-@dataclass(frozen=True)
+@frozen
 class Place:
     """Where an archive is, and how to reach it; texts are empty when not given.
 

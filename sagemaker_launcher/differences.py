@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from sagemaker_launcher.archive.manifest import Manifest
+from sagemaker_launcher.frozen import frozen
 
 
-@dataclass(frozen=True)
+@frozen
 class Difference:
     """One thing that was one way and is now another.
 

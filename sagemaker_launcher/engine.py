@@ -9,11 +9,11 @@ import os
 import shutil
 import subprocess
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from sagemaker_launcher.errors import EnvironmentProblemError, LauncherError, NotFoundError, UnavailableError
+from sagemaker_launcher.frozen import frozen
 
 _TIMEOUT_S = 60.0  # of a question that an engine answers in milliseconds
 # What the programs say, and what it means: the first that is found counts.
@@ -42,7 +42,7 @@ _CAUSES = (
 _ELSEWHERE = "\nor rehearse without Docker: --on process"
 
 
-@dataclass(frozen=True)
+@frozen
 class ImageFacts:
     """What the engine knows of an image.
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from enum import IntEnum
+
+from sagemaker_launcher.frozen import frozen
 
 PROBLEMS_SHOWN = 100  # of a config; nobody reads more at once
 
@@ -53,7 +54,7 @@ class LauncherError(Exception):
             self.code = code
 
 
-@dataclass(frozen=True)
+@frozen
 class Problem:
     """One thing wrong in a config file or an override.
 

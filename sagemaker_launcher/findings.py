@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Literal
 
 from sagemaker_launcher.errors import ExitCode
+from sagemaker_launcher.frozen import frozen
 
 Verdict = Literal["ok", "warning", "failed", "unknown"]
 
 
-@dataclass(frozen=True)
+@frozen
 class Finding:
     """The outcome of one check.
 

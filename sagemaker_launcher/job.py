@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
+
+from sagemaker_launcher.frozen import frozen
 
 CONFIG_CHANNEL = "config"
 CONFIG_SHA256_VARIABLE = "TRAINING_CONFIG_SHA256"
 TRAINING_CONFIG_FILE = "training_config.yaml"
 
 
-@dataclass(frozen=True)
+@frozen
 class Image:
     """The container image and how it is started."""
 
@@ -22,7 +23,7 @@ class Image:
     credentials_provider_arn: str
 
 
-@dataclass(frozen=True)
+@frozen
 class InstanceGroup:
     """Machines of one kind in a job of several kinds."""
 
@@ -31,7 +32,7 @@ class InstanceGroup:
     instance_count: int
 
 
-@dataclass(frozen=True)
+@frozen
 class Placement:
     """How many instances of the job go to one UltraServer."""
 
@@ -39,7 +40,7 @@ class Placement:
     instance_count: int
 
 
-@dataclass(frozen=True)
+@frozen
 class Machines:
     """What the job runs on; either a type and a count, or groups."""
 
@@ -64,7 +65,7 @@ class Machines:
         return sum(group.instance_count for group in self.groups) if self.groups else self.instance_count
 
 
-@dataclass(frozen=True)
+@frozen
 class Limits:
     """When the service ends or repeats the job; zero means not given."""
 
@@ -74,7 +75,7 @@ class Limits:
     max_retry_attempts: int
 
 
-@dataclass(frozen=True)
+@frozen
 class FileSystem:
     """An EFS or FSx for Lustre folder."""
 
@@ -84,7 +85,7 @@ class FileSystem:
     access_mode: str
 
 
-@dataclass(frozen=True)
+@frozen
 class Channel:
     """One input channel; empty texts and zero mean not given.
 
@@ -107,7 +108,7 @@ class Channel:
     bucket_owner: str = ""
 
 
-@dataclass(frozen=True)
+@frozen
 class Metric:
     """A number that is read from the log: the first group of `regex`."""
 
@@ -115,7 +116,7 @@ class Metric:
     regex: str
 
 
-@dataclass(frozen=True)
+@frozen
 class Network:
     """The job's network."""
 
@@ -125,7 +126,7 @@ class Network:
     encrypt_between_containers: bool
 
 
-@dataclass(frozen=True)
+@frozen
 class DebuggerHook:
     """SageMaker Debugger's hook."""
 
@@ -134,7 +135,7 @@ class DebuggerHook:
     parameters: Mapping[str, str]
 
 
-@dataclass(frozen=True)
+@frozen
 class Profiler:
     """SageMaker's system profiler."""
 
@@ -142,7 +143,7 @@ class Profiler:
     interval_ms: int
 
 
-@dataclass(frozen=True)
+@frozen
 class TensorBoard:
     """TensorBoard files that are uploaded while the job runs."""
 
@@ -150,7 +151,7 @@ class TensorBoard:
     local_path: str
 
 
-@dataclass(frozen=True)
+@frozen
 class Job:
     """All that is known of a job before it starts. `request` and `estimator` both build on this and nothing else.
 

@@ -44,6 +44,7 @@ from sagemaker_launcher.errors import (
     UsageError,
 )
 from sagemaker_launcher.events import Events
+from sagemaker_launcher.frozen import frozen
 from sagemaker_launcher.interrupts import Interrupted, end_on_next_signal, pause_point, shielded
 from sagemaker_launcher.job import Job
 from sagemaker_launcher.naming import ImageUri, S3Uri, job_name
@@ -60,7 +61,7 @@ if TYPE_CHECKING:
 _PACKAGES = ("sagemaker", "boto3", "botocore", "yacs")
 
 
-@dataclass(frozen=True)
+@frozen
 class Plan:
     """A launch that has been checked and not begun.
 
@@ -98,7 +99,7 @@ class Plan:
         return (self.archive_root / self.job.experiment_name / self.job.name).folder
 
 
-@dataclass(frozen=True)
+@frozen
 class Outcome:
     """A launch that has been made: what was planned, how the job stands, and what had changed behind the plan's back."""
 
@@ -107,7 +108,7 @@ class Outcome:
     drift: tuple[Difference, ...] = ()
 
 
-@dataclass(frozen=True)
+@frozen
 class Surroundings:
     """What a launch works with.
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from datetime import datetime, timezone
 from functools import lru_cache
+
+from sagemaker_launcher.frozen import frozen
 
 JOB_NAME_MAX = 63  # CreateTrainingJob, TrainingJobName: botocore model sagemaker/2017-07-24
 _KEY_MAX = 1024  # bytes
@@ -28,7 +29,7 @@ _IMAGE_NAME = re.compile(
 _LAST_SECOND = 9_999_999_999
 
 
-@dataclass(frozen=True)
+@frozen
 class S3Uri:
     """A bucket and a key; the key has no leading slash and may be empty.
 
@@ -154,7 +155,7 @@ def second_of_newest_first(number: str) -> datetime:
     return datetime.fromtimestamp(_LAST_SECOND - int(number), timezone.utc)
 
 
-@dataclass(frozen=True)
+@frozen
 class RoleArn:
     """An IAM role's ARN, taken apart."""
 
@@ -170,7 +171,7 @@ class RoleArn:
         return cls(match["partition"], match["account"])
 
 
-@dataclass(frozen=True)
+@frozen
 class ImageUri:
     """A container image's reference, taken apart; of one that is not in ECR only `tag` and `digest` are known."""
 

@@ -10,13 +10,13 @@ import re
 import shutil
 import subprocess
 import sys
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
 from sagemaker_launcher import __version__
 from sagemaker_launcher.archive.experiments import PATCH_MAX
 from sagemaker_launcher.archive.manifest import Author, GitState, SourceState
+from sagemaker_launcher.frozen import frozen
 
 _USER_INFO = re.compile(r"(?<=://)[^/]*@")
 # A patch that `git apply` takes, whatever the user's settings are; without the content of binary files, which cannot be
@@ -35,7 +35,7 @@ _NOT_SOURCE = {
 }
 
 
-@dataclass(frozen=True)
+@frozen
 class Checkout:
     """A git repository around a folder: its state, its root, and the changes that are not committed."""
 

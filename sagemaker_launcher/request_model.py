@@ -6,15 +6,15 @@ service, which answers only after everything has been uploaded; here they are ch
 
 from __future__ import annotations
 
-import difflib
 import re
 import unicodedata
 from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
 from sagemaker_launcher import service_model
+from sagemaker_launcher.frozen import frozen
+from sagemaker_launcher.spelling import nearest
 
 # Numbers without limits of their own have those of their types: https://smithy.io/2.0/spec/simple-types.html
 _RANGES = {"integer": (-(2**31), 2**31 - 1), "long": (-(2**63), 2**63 - 1)}
@@ -36,7 +36,7 @@ _INSTANCE_TYPE = re.compile(r"ml\.[a-z0-9-]+\.[a-z0-9]+")
 _LINE_END = re.compile("[\r\x85\u2028\u2029]")
 
 
-@dataclass(frozen=True)
+@frozen
 class RequestProblem:
     """One place where a request breaks the service's model.
 
@@ -116,11 +116,11 @@ def _map(shape: dict[str, Any], value: dict[str, Any], path: str) -> Iterator[Re
 def _text(shape: dict[str, Any], value: str, path: str) -> Iterator[RequestProblem]:
     if "enum" in shape:
         if value not in shape["enum"]:
-            near = difflib.get_close_matches(value, shape["enum"], 3, 0.5)
+            near = nearest(value, shape["enum"], 3, 0.5)
             # What was only typed too short comes first: `m5.large` is as near to ml.r5.large as to ml.m5.large.
-            nearest = sorted(near, key=lambda known: value not in known)[:1]
+            meant = sorted(near, key=lambda known: value not in known)[:1]
             yield RequestProblem(
-                path, "the service knows no such value", value, _choices(shape["enum"]), *nearest
+                path, "the service knows no such value", value, _choices(shape["enum"]), *meant
             )
         return
     yield from _size(shape, len(value), path, "characters")

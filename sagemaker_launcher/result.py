@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, field
 from typing import Any
 
 from sagemaker_launcher.errors import ExitCode, LauncherError
+from sagemaker_launcher.frozen import frozen
 
 COMPLETED, FAILED, STOPPED, IN_PROGRESS = "Completed", "Failed", "Stopped", "InProgress"
 ENDED = frozenset({COMPLETED, FAILED, STOPPED})
@@ -18,7 +19,7 @@ _EXIT_CODES = {
 }
 
 
-@dataclass(frozen=True)
+@frozen
 class Transition:
     """One stretch of the job's life: a secondary status and when it was entered and left (ISO 8601, UTC)."""
 
@@ -28,7 +29,7 @@ class Transition:
     message: str = ""
 
 
-@dataclass(frozen=True)
+@frozen
 class Interruption:
     """A spot interruption of a rehearsal.
 
@@ -43,7 +44,7 @@ class Interruption:
     lost_seconds: float
 
 
-@dataclass(frozen=True)
+@frozen
 class JobResult:
     """What DescribeTrainingJob says of a job.
 

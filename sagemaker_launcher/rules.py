@@ -6,15 +6,15 @@ https://docs.aws.amazon.com/sagemaker/latest/dg/.
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 
 from sagemaker_launcher import service_model
+from sagemaker_launcher.frozen import frozen
 from sagemaker_launcher.job import CONFIG_CHANNEL, Channel, Job
 from sagemaker_launcher.naming import ImageUri, RoleArn, S3Uri, experiment_name_problem, legal_experiment_name
 from sagemaker_launcher.rehearsal.metrics import compiled
+from sagemaker_launcher.spelling import nearest
 
 _ACCOUNT = re.compile("[0-9]{12}")
 _TAGS_MAX = 48  # the service allows 50, and this tool adds two
@@ -41,7 +41,7 @@ _MAX_RUN_S = 28 * 24 * 3600  # StoppingCondition in the model
 _PROFILER_INTERVALS_MS = (100, 200, 500, 1000, 5000, 60000)
 
 
-@dataclass(frozen=True)
+@frozen
 class Violation:
     """A broken rule: the config key to change, what is wrong, and the value that was probably meant."""
 
@@ -87,7 +87,7 @@ def _region(job: Job) -> Iterator[Violation]:
     if not job.region:
         yield Violation("AWS.REGION", "a region is needed, such as us-east-1")
     elif partition is None:
-        near = difflib.get_close_matches(job.region, service_model.known_regions(), 1)
+        near = nearest(job.region, service_model.known_regions())
         yield Violation("AWS.REGION", f"no region is called {job.region!r}", *near)
     try:
         role = RoleArn.parse(job.role)

@@ -6,11 +6,11 @@ import binascii
 import functools
 import itertools
 import re
-from dataclasses import dataclass
 from enum import Enum, auto
 from typing import TYPE_CHECKING, NamedTuple
 
 from sagemaker_launcher.errors import UnsafeError
+from sagemaker_launcher.frozen import frozen
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -29,7 +29,7 @@ _HINT = (
 )
 
 
-@dataclass(frozen=True)
+@frozen
 class Finding:
     """One place that looks like a secret.
 
@@ -50,7 +50,7 @@ class Finding:
         return f"{where}: looks like {self.rule} ({self.masked})"
 
 
-@dataclass(frozen=True)
+@frozen
 class Scan:
     """What was found in one text.
 
@@ -248,7 +248,7 @@ def _is_itself(value: str) -> bool:
     return not _stands_for_another(value)
 
 
-@dataclass(frozen=True)
+@frozen
 class _Format:
     """How the secrets of one provider look.
 

@@ -8,7 +8,6 @@ import secrets
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import datetime
 from operator import itemgetter
 from pathlib import Path
@@ -21,6 +20,7 @@ from sagemaker_launcher.errors import (
     NotFoundError,
     UnsafeError,
 )
+from sagemaker_launcher.frozen import frozen
 from sagemaker_launcher.naming import S3Uri
 from sagemaker_launcher.unfinished import unfinished
 
@@ -33,7 +33,7 @@ def no_check() -> None:
     """Lets a download go on."""
 
 
-@dataclass(frozen=True)
+@frozen
 class StoredObject:
     """One object of a listing: where it is, its size in bytes, and a tag that changes when its content does."""
 
@@ -42,7 +42,7 @@ class StoredObject:
     tag: str
 
 
-@dataclass(frozen=True)
+@frozen
 class Upload:
     """An upload in parts that has not been finished: of which object, S3's name for it, and when it began."""
 

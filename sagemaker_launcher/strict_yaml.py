@@ -5,7 +5,6 @@ from __future__ import annotations
 import bisect
 import codecs
 import contextlib
-import difflib
 import json
 import math
 import re
@@ -21,6 +20,8 @@ import yaml
 from yaml.scanner import ScannerError
 
 from sagemaker_launcher.errors import ConfigError, Problem
+from sagemaker_launcher.frozen import frozen
+from sagemaker_launcher.spelling import nearest
 
 _SUFFIXES = (".yaml", ".yml")
 _MAX_BYTES = 1024 * 1024
@@ -64,7 +65,7 @@ _PLAIN = re.compile(r"[A-Za-z_/](?:[\w./@+=-]|:(?=[\w/:])| (?=[\w/]))*", re.ASCI
 _WORDS = frozenset(("y", "n", "yes", "no", "on", "off", "true", "false", "null"))
 
 
-@dataclass(frozen=True)
+@frozen
 class Scalar:
     """One value as written.
 
@@ -86,7 +87,7 @@ class Scalar:
         return self.text if self.quoted else _resolve(self.text)
 
 
-@dataclass(frozen=True)
+@frozen
 class Sequence:
     """A list."""
 
@@ -95,7 +96,7 @@ class Sequence:
     column: int
 
 
-@dataclass(frozen=True)
+@frozen
 class Entry:
     """A key and its value; the key's line and column are counted from 1."""
 
@@ -105,7 +106,7 @@ class Entry:
     value: Node
 
 
-@dataclass(frozen=True)
+@frozen
 class Mapping:
     """Keys and values in their order; the entries are read-only."""
 
@@ -230,7 +231,7 @@ def _yaml_files_near(path: Path) -> list[str]:
         names = sorted(file.name for file in path.parent.iterdir() if file.suffix.lower() in _SUFFIXES)
     except OSError:
         return []
-    return difflib.get_close_matches(path.name, names)
+    return nearest(path.name, names, 3)
 
 
 class _PurePythonParser(yaml.SafeLoader):

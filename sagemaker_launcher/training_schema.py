@@ -7,7 +7,6 @@ import importlib.util
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Mapping, MutableMapping
-from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -15,13 +14,14 @@ from typing import Any
 from sagemaker_launcher import strict_yaml
 from sagemaker_launcher.coercion import Anything, ListOf, Merged, Open, Schema, Section
 from sagemaker_launcher.errors import Problem
+from sagemaker_launcher.frozen import frozen
 
 SCHEMA_FILE = "config.py"
 _RULES = "problems"
 _SAMPLES = "LOG_SAMPLES"
 
 
-@dataclass(frozen=True)
+@frozen
 class TrainingSchema:
     """What the training code's own `config.py` says.
 

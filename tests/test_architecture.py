@@ -131,6 +131,16 @@ def test_each_module_imports_only_from_lower_layers() -> None:
     assert not upward
 
 
+def test_frozen_dataclasses_are_made_in_one_way() -> None:
+    """The standard ones, which change nothing but the time that each start takes, come back unnoticed otherwise."""
+    assert {
+        name
+        for name, tree in modules(PACKAGE).items()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Call) and ast.unparse(node) == "dataclass(frozen=True)"
+    } == set()
+
+
 def test_modules_are_chosen_by_name_at_run_time_in_the_command_line_alone() -> None:
     assert {name for name, tree in modules(PACKAGE).items() if "" in set(imports(tree))} == {"cli"}
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass
 from enum import Enum
 from itertools import islice
 from pathlib import Path
@@ -32,6 +31,7 @@ from sagemaker_launcher.archive.manifest import (
 from sagemaker_launcher.clock import utc
 from sagemaker_launcher.documents import read_document
 from sagemaker_launcher.errors import ConflictError, IntegrityError, NotFoundError
+from sagemaker_launcher.frozen import frozen
 from sagemaker_launcher.interrupts import pause_point
 from sagemaker_launcher.naming import (
     S3Uri,
@@ -95,7 +95,7 @@ class State(Enum):
         return cls.NOT_CONFIRMED if MANIFEST in names else cls.INTERRUPTED
 
 
-@dataclass(frozen=True)
+@frozen
 class Experiment:
     """An archived experiment, every file of it verified against the seal."""
 
@@ -120,7 +120,7 @@ class Experiment:
         return mapping_from(self.files[REQUEST], str(self.folder / REQUEST))
 
 
-@dataclass(frozen=True)
+@frozen
 class Entry:
     """One entry of the index: `<newest-first second>-<job name>`, and the object."""
 
@@ -138,7 +138,7 @@ class Entry:
         return self.stem.partition("-")[2]
 
 
-@dataclass(frozen=True)
+@frozen
 class Summary:
     """One line of a list of experiments.
 
@@ -160,7 +160,7 @@ class Summary:
         return self.stem.partition("-")[2]
 
 
-@dataclass(frozen=True)
+@frozen
 class Sealed:
     """An experiment that is complete in the archive and whose job may start."""
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 from typing import BinaryIO, TextIO, cast
@@ -21,6 +20,7 @@ from sagemaker_launcher.errors import (
     UnsafeError,
 )
 from sagemaker_launcher.events import Events
+from sagemaker_launcher.frozen import frozen
 from sagemaker_launcher.naming import S3Uri
 from sagemaker_launcher.storage import Storage, StoredObject
 
@@ -33,7 +33,7 @@ CloudLog = Callable[[], Iterable[tuple[str, str]]]
 _ARCHIVES = {"model": "model.tar.gz", "output": "output.tar.gz"}
 
 
-@dataclass(frozen=True)
+@frozen
 class Fetched:
     """A part that is on this machine now.
 

@@ -11,11 +11,12 @@ import binascii
 import json
 import zlib
 from collections.abc import Iterator, Mapping
-from dataclasses import astuple, dataclass, field, fields, replace
+from dataclasses import astuple, field, fields, replace
 from itertools import islice
 from typing import Any
 
 from sagemaker_launcher.documents import read_document
+from sagemaker_launcher.frozen import frozen
 
 VERSION = "1"
 NOT_STARTED, ABANDONED = (
@@ -35,7 +36,7 @@ _WORDS = (
 )
 
 
-@dataclass(frozen=True)
+@frozen
 class Headline:
     """What lists say of an experiment.
 

@@ -11,7 +11,7 @@ import heapq
 import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from itertools import count, islice
 
@@ -19,6 +19,7 @@ from sagemaker_launcher.archive.experiments import MARKS, Archive, Entry, State,
 from sagemaker_launcher.archive.headline import Headline
 from sagemaker_launcher.archive.history_cache import HistoryCache, Known, Scan
 from sagemaker_launcher.errors import IntegrityError, UsageError
+from sagemaker_launcher.frozen import frozen
 from sagemaker_launcher.naming import newest_first
 from sagemaker_launcher.result import ENDED, JobResult
 
@@ -34,7 +35,7 @@ _AGO = re.compile(r"(\d{1,6})([mhdw])")
 _UNITS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 
 
-@dataclass(frozen=True)
+@frozen
 class Filter:
     """Which experiments a list has; what is empty does not filter.
 

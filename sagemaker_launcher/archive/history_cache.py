@@ -6,12 +6,13 @@ import json
 import sqlite3
 from collections.abc import Callable, Sequence
 from contextlib import closing, suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import TypeVar
 
 from sagemaker_launcher.archive.headline import Headline
 from sagemaker_launcher.errors import LauncherError
+from sagemaker_launcher.frozen import frozen
 from sagemaker_launcher.user_cache import cache_folder
 
 _FILE = "history.sqlite"
@@ -24,7 +25,7 @@ CREATE TABLE scans (archive TEXT PRIMARY KEY, settled TEXT, at REAL) WITHOUT ROW
 _Answer = TypeVar("_Answer")
 
 
-@dataclass(frozen=True)
+@frozen
 class Scan:
     """A reading of a whole archive.
 
@@ -37,7 +38,7 @@ class Scan:
     at: float
 
 
-@dataclass(frozen=True)
+@frozen
 class Known:
     """What a reading found.
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, field
 from typing import Any, TypeVar
 
 from sagemaker_launcher.documents import read_document
 from sagemaker_launcher.errors import IntegrityError
+from sagemaker_launcher.frozen import frozen
 
 SCHEMA = 1
 # The tags of a job on AWS that lead back to its experiment, and to the manifest that sealed it.
@@ -16,7 +17,7 @@ EXPERIMENT_TAG, SEAL_TAG = "launcher:experiment", "launcher:manifest-sha256"
 _Document = TypeVar("_Document")
 
 
-@dataclass(frozen=True)
+@frozen
 class Author:
     """Who launched, and where: the user and the machine, and the AWS identity when there is one."""
 
@@ -26,7 +27,7 @@ class Author:
     arn: str = ""
 
 
-@dataclass(frozen=True)
+@frozen
 class GitState:
     """The repository around the config when it was launched.
 
@@ -47,7 +48,7 @@ class GitState:
     patch_omitted: str = ""
 
 
-@dataclass(frozen=True)
+@frozen
 class SourceState:
     """The training code: its folder relative to where the repository (or the command) was rooted, and its content's hash."""
 
@@ -55,7 +56,7 @@ class SourceState:
     sha256: str
 
 
-@dataclass(frozen=True)
+@frozen
 class FileSeal:
     """What a sealed file has to be."""
 
@@ -63,7 +64,7 @@ class FileSeal:
     size: int
 
 
-@dataclass(frozen=True)
+@frozen
 class Intent:
     """Reserves a job name, before anything else is written."""
 
@@ -76,7 +77,7 @@ class Intent:
     schema: int = SCHEMA
 
 
-@dataclass(frozen=True)
+@frozen
 class Manifest:
     """Seals an experiment: without it, an experiment does not exist.
 
@@ -121,7 +122,7 @@ class Manifest:
     schema: int = SCHEMA
 
 
-@dataclass(frozen=True)
+@frozen
 class Launch:
     """Says that a job was started: its ARN, when, and the seal that it was started with."""
 

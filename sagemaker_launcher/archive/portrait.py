@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from datetime import datetime
 from typing import Any
 
@@ -16,6 +16,7 @@ from sagemaker_launcher.console import one_line, out
 from sagemaker_launcher.defaults import CHANNEL, get_cfg_defaults
 from sagemaker_launcher.differences import Difference, config_differences
 from sagemaker_launcher.errors import ConfigError
+from sagemaker_launcher.frozen import frozen
 from sagemaker_launcher.report import print_rows, result_rows
 from sagemaker_launcher.result import JobResult
 
@@ -24,7 +25,7 @@ _TOLD = {"EXPERIMENT_NAME", "SOURCE.DIR", "ESTIMATOR.IMAGE_URI"}
 _Row = tuple[str, str]
 
 
-@dataclass(frozen=True)
+@frozen
 class Portrait:
     """What `show` shows.
 

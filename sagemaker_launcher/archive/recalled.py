@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 
+from sagemaker_launcher.frozen import frozen
 from sagemaker_launcher.result import JobResult
 
 
-@dataclass(frozen=True)
+@frozen
 class RecalledJob:
     """A job on AWS.
 

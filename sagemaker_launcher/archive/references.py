@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
 from itertools import groupby, islice
 from typing import Protocol
 
 from sagemaker_launcher.archive.experiments import INTENT, MANIFEST, Archive, Entry
 from sagemaker_launcher.archive.manifest import Intent, manifest_from
 from sagemaker_launcher.errors import IntegrityError, LauncherError, NotFoundError, UsageError
+from sagemaker_launcher.frozen import frozen
 from sagemaker_launcher.naming import S3Uri, experiment_name_problem, launch_second
 from sagemaker_launcher.storage import Storage
 
@@ -37,7 +37,7 @@ class Place(Protocol):
         """The user's name on this machine."""
 
 
-@dataclass(frozen=True)
+@frozen
 class Reference:
     """What a reference leads to.
 

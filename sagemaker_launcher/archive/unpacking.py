@@ -11,11 +11,11 @@ import unicodedata
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import IO
 
 from sagemaker_launcher.errors import EnvironmentProblemError, IntegrityError, UnsafeError
+from sagemaker_launcher.frozen import frozen
 
 _CHUNK_BYTES = 2**20
 _HEADERS_MAX = (
@@ -25,7 +25,7 @@ _NAME_MAX, _DEPTH_MAX = 255, 64  # bytes of a part of a path, and parts
 _SPECIAL = stat.S_ISUID | stat.S_ISGID | stat.S_ISVTX
 
 
-@dataclass(frozen=True)
+@frozen
 class Limits:
     """How much may come out of an archive.
 

@@ -16,6 +16,7 @@ import click
 from sagemaker_launcher import __version__
 from sagemaker_launcher.errors import CommandInterrupted, ExitCode, LauncherError, UsageError
 from sagemaker_launcher.interrupts import Interrupted, end_on_next_signal, raise_on_signals
+from sagemaker_launcher.spelling import nearest
 
 # New objects after which Python looks for garbage. To look after every 700, as it does on its own, is a tenth of our start.
 _GARBAGE_AFTER = 50_000
@@ -64,9 +65,7 @@ class LazyGroup(click.Group):
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         if args and args[0] not in _COMMANDS:
-            import difflib  # noqa: PLC0415 - only for a command that does not exist
-
-            near = difflib.get_close_matches(args[0], _COMMANDS, 1)
+            near = nearest(args[0], _COMMANDS)
             suggestion = f" Did you mean {near[0]}?" if near else ""
             raise click.UsageError(f"No such command {args[0]!r}.{suggestion}", ctx)
         return super().resolve_command(ctx, args)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 from datetime import datetime, timezone
 from functools import cached_property
 from pathlib import Path
@@ -23,6 +22,7 @@ from sagemaker_launcher.cli.places import (
 from sagemaker_launcher.engine import Engine
 from sagemaker_launcher.errors import ExitCode, LauncherError, NotFoundError
 from sagemaker_launcher.findings import Finding
+from sagemaker_launcher.frozen import frozen
 from sagemaker_launcher.images.checks import Start
 from sagemaker_launcher.naming import S3Uri
 from sagemaker_launcher.planning.questions import Question, Unknown
@@ -87,7 +87,7 @@ def _tell(title: str, subject: str, groups: _Groups, *, as_json: bool) -> int:
     return found.exit_code
 
 
-@dataclass(frozen=True)
+@frozen
 class _Patient:
     """An image, and how a config starts it."""
 

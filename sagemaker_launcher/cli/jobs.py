@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +22,7 @@ from sagemaker_launcher.errors import (
     NotFoundError,
     UsageError,
 )
+from sagemaker_launcher.frozen import frozen
 from sagemaker_launcher.interrupts import Interrupted, end_on_next_signal
 from sagemaker_launcher.jobs.job_report import JobView, jobs_document, print_job, print_jobs, print_stop
 from sagemaker_launcher.report import ConsoleEvents, error_document, print_error, print_json
@@ -186,7 +187,7 @@ class _Waiting:
         return worst([*others, *unseen, *(sight.exit_code for sight in self._sights.values())])
 
 
-@dataclass(frozen=True)
+@frozen
 class LogOptions:
     """Which lines of a log are wanted."""
 
@@ -318,7 +319,7 @@ def stop(texts: tuple[str, ...], waits: bool, as_json: bool, **values: Any) -> i
     return ExitCode.DONE
 
 
-@dataclass(frozen=True)
+@frozen
 class _Stop:
     """What became of the wish to stop a job: its status then, what is said of it, and what is kept of the job."""
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +14,7 @@ from sagemaker_launcher.cli.places import Command, docker_option, s3_root_option
 from sagemaker_launcher.config import Configs, Source
 from sagemaker_launcher.engine import Engine
 from sagemaker_launcher.errors import UsageError
+from sagemaker_launcher.frozen import frozen
 from sagemaker_launcher.rehearsal.terms import Terms
 from sagemaker_launcher.storage import FolderStorage, Storage
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 REHEARSAL_TARGETS = ("docker", "process")
 
 
-@dataclass(frozen=True)
+@frozen
 class RehearsalOptions:
     """How a rehearsal is carried out; what the options of `rehearsal_options` say."""
 
@@ -48,7 +48,7 @@ class RehearsalOptions:
         return words
 
 
-@dataclass(frozen=True)
+@frozen
 class EndOptions:
     """When and how the programs of a rehearsal are stopped."""
 

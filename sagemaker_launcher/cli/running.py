@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from sagemaker_launcher import estimator
 from sagemaker_launcher import launch as story
 from sagemaker_launcher.cli import program_name
 from sagemaker_launcher.cli.rehearsing import (
@@ -23,6 +22,7 @@ from sagemaker_launcher.comeback import console_links
 from sagemaker_launcher.differences import Difference
 from sagemaker_launcher.errors import CredentialsError, UnsafeError, UsageError
 from sagemaker_launcher.events import Events
+from sagemaker_launcher.frozen import frozen
 from sagemaker_launcher.naming import RoleArn, S3Uri
 from sagemaker_launcher.planning.inquiry import Compare, Inquiry, Sources
 from sagemaker_launcher.planning.overview import Overview
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 _Options = TypeVar("_Options")
 
 
-@dataclass(frozen=True)
+@frozen
 class RunOptions:
     """How a launch is carried out; the options that `launch` and `rerun` share."""
 
@@ -101,6 +101,8 @@ class Run:
         self._trusting = trusting
         if not options.dry_run:
             if target == "aws":
+                from sagemaker_launcher import estimator  # noqa: PLC0415 - a rehearsal has no use for it
+
                 estimator.begin_import()
             _ = self._checkout
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -13,6 +12,7 @@ from sagemaker_launcher.archive.references import Reference, resolve_job
 from sagemaker_launcher.cli.places import ArchivePlace, Command, archive_options, json_option
 from sagemaker_launcher.comeback import console_links
 from sagemaker_launcher.errors import CredentialsError, LauncherError, UsageError
+from sagemaker_launcher.frozen import frozen
 from sagemaker_launcher.jobs.job_report import JobView
 from sagemaker_launcher.naming import S3Uri
 from sagemaker_launcher.report import ConsoleEvents
@@ -29,7 +29,7 @@ _LAST_LINES = 20
 _CONCURRENT = 16
 
 
-@dataclass(frozen=True)
+@frozen
 class Subject:
     """A job that a command is about.
 

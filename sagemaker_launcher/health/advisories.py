@@ -6,14 +6,13 @@ Each row is as https://github.com/advisories (an identifier of GHSA-...) or http
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
+from sagemaker_launcher.frozen import frozen
 from sagemaker_launcher.health.versions import within
 
 SDK = "sagemaker"
 
 
-@dataclass(frozen=True)
+@frozen
 class Advisory:
     """A vulnerability of a package.
 

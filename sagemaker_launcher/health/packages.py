@@ -6,13 +6,13 @@ import platform
 import re
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
 from datetime import date
 from importlib.metadata import PackageNotFoundError, metadata, requires, version
 
 from sagemaker_launcher.errors import EnvironmentProblemError
 from sagemaker_launcher.estimator import check_sdk_version
 from sagemaker_launcher.findings import Finding
+from sagemaker_launcher.frozen import frozen
 from sagemaker_launcher.health.advisories import ADVISORIES, SDK, advisories_on
 from sagemaker_launcher.health.versions import within
 
@@ -29,7 +29,7 @@ _PYTHON_ENDS = {
 }
 
 
-@dataclass(frozen=True)
+@frozen
 class _Requirement:
     name: str
     bounds: str

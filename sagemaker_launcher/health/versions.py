@@ -8,7 +8,8 @@ from __future__ import annotations
 import operator
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+
+from sagemaker_launcher.frozen import frozen
 
 _VERSION = re.compile(
     r"\s*v?(?P<release>[0-9]+(?:\.[0-9]+)*)(?P<early>[-_.]?(?:a|b|c|rc|pre|alpha|beta|dev))?"
@@ -23,7 +24,7 @@ _COMPARE: dict[str, Callable[[tuple[int, ...], tuple[int, ...]], bool]] = {
 }
 
 
-@dataclass(frozen=True)
+@frozen
 class _Version:
     release: tuple[int, ...]
     early: bool  # before its release, which bounds of that number then do not hold for

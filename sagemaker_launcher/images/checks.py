@@ -11,10 +11,11 @@ import posixpath
 import re
 import shlex
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from sagemaker_launcher.engine import ImageFacts
 from sagemaker_launcher.findings import Finding
+from sagemaker_launcher.frozen import frozen
 from sagemaker_launcher.naming import ImageUri
 from sagemaker_launcher.request import Request
 
@@ -48,7 +49,7 @@ _LOST = (
 )
 
 
-@dataclass(frozen=True)
+@frozen
 class Start:
     """How a request starts its image; without a request, as SageMaker does when nothing else is said.
 
@@ -86,7 +87,7 @@ class Start:
         return (*facts.entry_point, *(self.arguments or (_TRAIN,)))
 
 
-@dataclass(frozen=True)
+@frozen
 class ImageFile:
     """A file of an image.
 
@@ -130,7 +131,7 @@ class ImageFile:
 Files = Mapping[str, ImageFile | None]
 
 
-@dataclass(frozen=True)
+@frozen
 class Manifest:
     """What a registry has under an image's name, or why nobody knows.
 

@@ -11,12 +11,13 @@ import subprocess
 import tarfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from threading import Timer
 from typing import IO
 
 from sagemaker_launcher.engine import Engine, EngineError, ImageFacts
 from sagemaker_launcher.errors import LauncherError, NotFoundError
+from sagemaker_launcher.frozen import frozen
 from sagemaker_launcher.images.checks import (
     DOCKER_LIST,
     OCI_MANIFEST,
@@ -45,7 +46,7 @@ _ABSENT = (
 )
 
 
-@dataclass(frozen=True)
+@frozen
 class _Entry:
     """What lies at a path: a link's target, or a regular file's beginning; neither for a folder or a device."""
 

@@ -16,13 +16,14 @@ from sagemaker_launcher.aws import answered, aws_errors
 from sagemaker_launcher.clock import Stopwatch
 from sagemaker_launcher.comeback import LOG_GROUP
 from sagemaker_launcher.errors import ConfigError, NotFoundError
+from sagemaker_launcher.frozen import frozen
 
 _PAGE_MAX = 10_000  # events; API_GetLogEvents
 _LATE_S = 15.0  # after a job's end, no lines are expected any more
 _ACTION = "read the job's log"
 
 
-@dataclass(frozen=True)
+@frozen
 class LogLine:
     """A line: when it was written (milliseconds since 1970), on which host, and what it says."""
 

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, field
 from typing import Any
 
 from sagemaker_launcher.console import err, out
+from sagemaker_launcher.frozen import frozen
 from sagemaker_launcher.jobs.advice import advice
 from sagemaker_launcher.report import ConsoleEvents, metrics_text, print_rows, result_rows
 from sagemaker_launcher.result import JobResult
 
 
-@dataclass(frozen=True)
+@frozen
 class JobView:
     """What is shown of a job.
 

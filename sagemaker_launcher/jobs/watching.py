@@ -18,6 +18,7 @@ from sagemaker_launcher.aws import answered, aws_errors
 from sagemaker_launcher.clock import Stopwatch
 from sagemaker_launcher.errors import AccessDeniedError, ExitCode, NotFoundError
 from sagemaker_launcher.events import Events
+from sagemaker_launcher.frozen import frozen
 from sagemaker_launcher.jobs import jobs
 from sagemaker_launcher.jobs.contact import Contact, Pace
 from sagemaker_launcher.jobs.job_log import JobLog
@@ -50,7 +51,7 @@ _SEVERITY = (
 )
 
 
-@dataclass(frozen=True)
+@frozen
 class Sight:
     """What was last seen of a job.
 

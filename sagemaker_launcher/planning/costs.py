@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
+from sagemaker_launcher.frozen import frozen
 from sagemaker_launcher.job import Job
 from sagemaker_launcher.planning.prices import Price
 
 _HOUR_S = 3600
 
 
-@dataclass(frozen=True)
+@frozen
 class Machines:
     """Machines of one type in a job; `group` is empty when they are all of a kind."""
 
@@ -31,7 +31,7 @@ def machines_of(job: Job) -> tuple[Machines, ...]:
     return tuple(Machines(group.name, group.instance_type, group.instance_count) for group in machines.groups)
 
 
-@dataclass(frozen=True)
+@frozen
 class Rate:
     """What all machines of a job cost together on demand, without storage and the transfer of data.
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 from sagemaker_launcher.archive.experiments import Experiment
 from sagemaker_launcher.differences import Difference
 from sagemaker_launcher.errors import LauncherError
+from sagemaker_launcher.frozen import frozen
 from sagemaker_launcher.naming import ImageUri
 from sagemaker_launcher.planning import prices
 from sagemaker_launcher.planning.costs import Rate, machines_of
@@ -29,7 +29,7 @@ Compare = Callable[[Experiment], tuple[Difference, ...]]
 _Answer = TypeVar("_Answer")
 
 
-@dataclass(frozen=True)
+@frozen
 class Sources:
     """Who can be asked.
 

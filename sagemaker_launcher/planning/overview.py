@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from sagemaker_launcher.differences import Difference
 from sagemaker_launcher.errors import UnsafeError
+from sagemaker_launcher.frozen import frozen
 from sagemaker_launcher.naming import S3Uri
 from sagemaker_launcher.planning.costs import Rate, dollars, longest, machines_of
 from sagemaker_launcher.planning.questions import Unknown
@@ -20,7 +21,7 @@ _SHOWN = 12  # differences
 _Row = tuple[str, str]
 
 
-@dataclass(frozen=True)
+@frozen
 class LastRun:
     """The last run of the same experiment, and what is going to be different; the status is empty when it is not known."""
 
@@ -29,7 +30,7 @@ class LastRun:
     differences: tuple[Difference, ...]
 
 
-@dataclass(frozen=True)
+@frozen
 class Overview:
     """What is known of a launch before it begins.
 

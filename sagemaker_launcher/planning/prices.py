@@ -8,7 +8,7 @@ import os
 import secrets
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +17,7 @@ from urllib.parse import quote
 from sagemaker_launcher.clock import utc_now
 from sagemaker_launcher.documents import read_document
 from sagemaker_launcher.errors import LauncherError, NotFoundError, UnavailableError
+from sagemaker_launcher.frozen import frozen
 from sagemaker_launcher.user_cache import cache_folder, place
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ _HOURS = {"hrs", "hours"}
 _FOLDER = "prices"
 
 
-@dataclass(frozen=True)
+@frozen
 class Price:
     """The on-demand price of one machine that trains.
 

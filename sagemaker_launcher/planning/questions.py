@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from threading import Thread
 from typing import Generic, TypeVar
 
 from sagemaker_launcher.errors import LauncherError
+from sagemaker_launcher.frozen import frozen
 
 _Answer_co = TypeVar("_Answer_co", covariant=True)
 
 
-@dataclass(frozen=True)
+@frozen
 class Unknown:
     """What could not be found out, and why; the reason is empty when nobody wanted to know."""
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 
 from sagemaker_launcher.errors import (
     AccessDeniedError,
@@ -14,6 +13,7 @@ from sagemaker_launcher.errors import (
     UnavailableError,
 )
 from sagemaker_launcher.findings import Finding
+from sagemaker_launcher.frozen import frozen
 
 Question = Callable[[], Iterable[Finding]]
 
@@ -23,7 +23,7 @@ def nothing_more() -> Iterable[Finding]:
     return ()
 
 
-@dataclass(frozen=True)
+@frozen
 class Check:
     """One of `preflight.CHECKS` for one job.
 

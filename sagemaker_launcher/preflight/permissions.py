@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 from sagemaker_launcher.aws import asked
 from sagemaker_launcher.errors import ExitCode
 from sagemaker_launcher.findings import Finding
+from sagemaker_launcher.frozen import frozen
 from sagemaker_launcher.preflight.check import failed
 from sagemaker_launcher.preflight.world import World
 
@@ -16,7 +17,7 @@ _ALLOWED = "allowed"
 _IMPLICIT = "implicitDeny"
 
 
-@dataclass(frozen=True)
+@frozen
 class Wish:
     """Something to be allowed.
 
@@ -37,7 +38,7 @@ class Wish:
     elsewhere: str = ""
 
 
-@dataclass(frozen=True)
+@frozen
 class _Decision:
     action: str
     resource: str

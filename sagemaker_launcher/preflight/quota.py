@@ -11,12 +11,12 @@ import secrets
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import partial
 
 from sagemaker_launcher.aws import asked
 from sagemaker_launcher.errors import EnvironmentProblemError, ExitCode, LauncherError, NotFoundError
 from sagemaker_launcher.findings import Finding
+from sagemaker_launcher.frozen import frozen
 from sagemaker_launcher.planning import prices
 from sagemaker_launcher.preflight.check import Check, failed
 from sagemaker_launcher.preflight.subject import Subject
@@ -30,7 +30,7 @@ _USAGE = "training job usage"
 _CODES_FILE = "quota-codes.json"
 
 
-@dataclass(frozen=True)
+@frozen
 class _Need:
     """How much of a quota the job needs."""
 

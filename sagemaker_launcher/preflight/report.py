@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from sagemaker_launcher.errors import ChecksFailedError, ExitCode, Problem
 from sagemaker_launcher.findings import Finding
+from sagemaker_launcher.frozen import frozen
 
 if TYPE_CHECKING:
     from sagemaker_launcher.aws import Identity
@@ -30,7 +30,7 @@ ORDER = (
 _FINAL = {ExitCode.CREDENTIALS, ExitCode.UNAVAILABLE, ExitCode.UNSAFE}
 
 
-@dataclass(frozen=True)
+@frozen
 class Report:
     """The outcome of all checks.
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
+from sagemaker_launcher.frozen import frozen
 from sagemaker_launcher.job import CONFIG_CHANNEL, Channel, Job
 from sagemaker_launcher.naming import S3Uri
 
 
-@dataclass(frozen=True)
+@frozen
 class Place:
     """A place in S3.
 
@@ -26,7 +26,7 @@ class Place:
     written: bool = False
 
 
-@dataclass(frozen=True)
+@frozen
 class Subject:
     """What is checked.
 

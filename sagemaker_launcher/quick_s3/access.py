@@ -10,10 +10,10 @@ import os
 import re
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from sagemaker_launcher.frozen import frozen
 from sagemaker_launcher.known_accounts import recalled_account
 from sagemaker_launcher.quick_s3.signing import Keys
 
@@ -44,7 +44,7 @@ _REGION = re.compile(r"(us|eu|ap|sa|ca|me|af|il|mx)-\w+-\d+", re.ASCII)
 _Section = Mapping[str, str]
 
 
-@dataclass(frozen=True)
+@frozen
 class Access:
     """How S3 is reached.
 

@@ -8,16 +8,17 @@ from __future__ import annotations
 import hashlib
 import hmac
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
 from urllib.parse import quote
+
+from sagemaker_launcher.frozen import frozen
 
 _ALGORITHM = "AWS4-HMAC-SHA256"
 _NO_BODY = hashlib.sha256(b"").hexdigest()
 
 
-@dataclass(frozen=True)
+@frozen
 class Keys:
     """Credentials: the token is empty for those that last, the account when they do not say it."""
 

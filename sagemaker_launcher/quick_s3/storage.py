@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
-from dataclasses import dataclass
 from datetime import datetime, timezone
 from functools import cached_property
 from http import HTTPStatus
@@ -15,6 +14,7 @@ from xml.etree import ElementTree as ET
 
 from sagemaker_launcher import __version__
 from sagemaker_launcher.errors import UnavailableError
+from sagemaker_launcher.frozen import frozen
 from sagemaker_launcher.naming import S3Uri
 from sagemaker_launcher.quick_s3.access import Access
 from sagemaker_launcher.quick_s3.connections import Connections
@@ -157,7 +157,7 @@ class _Requests:
         return data if answer.status == HTTPStatus.OK and header in answer.headers else None
 
 
-@dataclass(frozen=True)
+@frozen
 class _Page:
     """An answer to ListObjectsV2; the token is empty on the last.
 

@@ -6,9 +6,9 @@ https://docs.aws.amazon.com/sagemaker/latest/dg/your-algorithms-training-algo-ou
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
+from sagemaker_launcher.frozen import frozen
 from sagemaker_launcher.naming import S3Uri
 from sagemaker_launcher.rehearsal.hosts import Host
 from sagemaker_launcher.rehearsal.tree import Tree
@@ -18,7 +18,7 @@ from sagemaker_launcher.storage import Storage
 _LEVEL = 6  # of gzip
 
 
-@dataclass(frozen=True)
+@frozen
 class Saved:
     """What was uploaded.
 

@@ -9,9 +9,9 @@ import json
 import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 
 from sagemaker_launcher.errors import EnvironmentProblemError, IntegrityError, NotFoundError, UnsafeError
+from sagemaker_launcher.frozen import frozen
 from sagemaker_launcher.naming import S3Uri
 from sagemaker_launcher.request import Request
 from sagemaker_launcher.storage import Storage, StoredObject
@@ -33,7 +33,7 @@ _REHEARSABLE = {
 }
 
 
-@dataclass(frozen=True)
+@frozen
 class Placed:
     """An object of a channel and where the service puts it.
 
@@ -50,7 +50,7 @@ class Placed:
     relative: str
 
 
-@dataclass(frozen=True)
+@frozen
 class ChannelContent:
     """One channel with everything in it.
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 import queue
 import threading
 import time
-from dataclasses import dataclass
 
 from sagemaker_launcher.errors import LauncherError
+from sagemaker_launcher.frozen import frozen
 from sagemaker_launcher.rehearsal.hosts import Host
 from sagemaker_launcher.rehearsal.program import Program
 
 
-@dataclass(frozen=True)
+@frozen
 class Ended:
     """One program that has ended, with the exit code of a shell."""
 

@@ -6,16 +6,16 @@ https://docs.aws.amazon.com/sagemaker/latest/dg/train-heterogeneous-cluster.html
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
+from sagemaker_launcher.frozen import frozen
 from sagemaker_launcher.request import Request
 
 INTERFACE = "eth0"
 _ONLY_GROUP = "homogeneousCluster"  # what the service calls the group of a job without groups
 
 
-@dataclass(frozen=True)
+@frozen
 class Host:
     """One machine of the job.
 

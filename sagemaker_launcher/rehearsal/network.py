@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import ipaddress
 import json
-from dataclasses import dataclass
 
 from sagemaker_launcher.engine import Engine, EngineError
+from sagemaker_launcher.frozen import frozen
 from sagemaker_launcher.rehearsal.hosts import Host
 from sagemaker_launcher.rehearsal.leftovers import label
 
@@ -16,7 +16,7 @@ _FIRST = 9  # added to a host's number: the engine takes the first addresses for
 _NOT_THIS_MACHINE = ("--opt", "com.docker.network.bridge.inhibit_ipv4=true")
 
 
-@dataclass(frozen=True)
+@frozen
 class Network:
     """A network in which every host has a name and an address, whether it runs (yet, or still) or not.
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import field
 from enum import Enum
 from pathlib import Path
 from typing import Protocol
@@ -13,6 +13,7 @@ from typing import Protocol
 from sagemaker_launcher.clock import utc_now
 from sagemaker_launcher.errors import LauncherError
 from sagemaker_launcher.events import Events
+from sagemaker_launcher.frozen import frozen
 from sagemaker_launcher.interrupts import Interrupted, shielded
 from sagemaker_launcher.naming import S3Uri
 from sagemaker_launcher.rehearsal.artifacts import save_artifacts
@@ -58,7 +59,7 @@ class Runner(Protocol):
         """Why a program failed that left no word of its own."""
 
 
-@dataclass(frozen=True)
+@frozen
 class Stage:
     """What a rehearsal has to do with.
 
@@ -95,7 +96,7 @@ class _Cause(Enum):
     SIGNAL = "interrupted"
 
 
-@dataclass(frozen=True)
+@frozen
 class _Limit:
     """When an attempt has to end, on the monotonic clock, and why."""
 
@@ -104,7 +105,7 @@ class _Limit:
     why: str = field(compare=False, default="")
 
 
-@dataclass(frozen=True)
+@frozen
 class _End:
     """How an attempt ended."""
 

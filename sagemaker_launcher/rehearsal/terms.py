@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from sagemaker_launcher.frozen import frozen
 
 
-@dataclass(frozen=True)
+@frozen
 class Terms:
     """How a rehearsal deals with its programs.
 

@@ -11,11 +11,11 @@ import re
 import shlex
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TypedDict, cast
 
 from sagemaker_launcher.errors import ConfigError, Problem
+from sagemaker_launcher.frozen import frozen
 
 _RESERVED_PREFIX = "sagemaker_"
 _TOOLKIT_SETTINGS = frozenset(
@@ -86,7 +86,7 @@ class _ResourceConfig(TypedDict, total=False):
     topology: list[object]
 
 
-@dataclass(frozen=True)
+@frozen
 class Machine:
     """What a script may use of the machine that it runs on.
 

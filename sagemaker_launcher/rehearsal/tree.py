@@ -7,10 +7,10 @@ https://docs.aws.amazon.com/sagemaker/latest/dg/your-algorithms-training-algo-ou
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from sagemaker_launcher.frozen import frozen
 from sagemaker_launcher.naming import RoleArn
 from sagemaker_launcher.rehearsal.hosts import INTERFACE, Host, resource_config
 from sagemaker_launcher.request import Request
@@ -19,7 +19,7 @@ CONTAINER_BASE = "/opt/ml"
 _CHECKPOINTS = "checkpoints"
 
 
-@dataclass(frozen=True)
+@frozen
 class Tree:
     """Every path of one host's /opt/ml, wherever it lies on this machine."""
 

@@ -10,16 +10,16 @@ import shutil
 import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 
 from sagemaker_launcher.errors import LauncherError
+from sagemaker_launcher.frozen import frozen
 from sagemaker_launcher.user_cache import cannot_write
 
 _FOLDER, _LOCK = "rehearsals", ".lock"
 
 
-@dataclass(frozen=True)
+@frozen
 class Workspace:
     """The folder of one rehearsal.
 

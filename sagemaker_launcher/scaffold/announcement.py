@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from sagemaker_launcher.console import out
+from sagemaker_launcher.frozen import frozen
 from sagemaker_launcher.scaffold.policies import Policy
 from sagemaker_launcher.scaffold.project import Project
 
 
-@dataclass(frozen=True)
+@frozen
 class Commands:
     """Lines for a shell, in the order in which they work.
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 from sagemaker_launcher.coercion import Anything, ListOf, Open, Schema, Section
+from sagemaker_launcher.frozen import frozen
 
 JsonSchema = dict[str, Any]
 
@@ -19,7 +20,7 @@ _TYPES: dict[type, object] = {
 }
 
 
-@dataclass(frozen=True)
+@frozen
 class Notes:
     """What is known of keys besides their types. The elements of `CHANNELS` are `CHANNELS.*`.
 

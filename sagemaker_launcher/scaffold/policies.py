@@ -7,10 +7,11 @@ AmazonECR/latest/userguide/image-push-iam.html, and the service authorization re
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import datetime, timezone
 from typing import Any
 
+from sagemaker_launcher.frozen import frozen
 from sagemaker_launcher.naming import ImageUri, RoleArn, S3Uri, job_name
 
 Document = dict[str, Any]
@@ -19,7 +20,7 @@ _SERVICE = "sagemaker.amazonaws.com"
 _TAIL = len("-YYYYMMDD-hhmmss-token0")  # of a job's name, see `naming.job_name`
 
 
-@dataclass(frozen=True)
+@frozen
 class Statement:
     """What is allowed, on what, and what for.
 
@@ -46,7 +47,7 @@ class Statement:
         }
 
 
-@dataclass(frozen=True)
+@frozen
 class Policy:
     """A policy for one kind of principal.
 
@@ -99,7 +100,7 @@ def missing(config: Mapping[str, Any]) -> tuple[str, ...]:
     return tuple(found)
 
 
-@dataclass(frozen=True)
+@frozen
 class _Needs:
     """A config, taken apart for IAM."""
 

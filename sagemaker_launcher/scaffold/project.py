@@ -8,12 +8,12 @@ import shutil
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from sagemaker_launcher import config
 from sagemaker_launcher.errors import ConfigError, ConflictError, EnvironmentProblemError, UsageError
+from sagemaker_launcher.frozen import frozen
 from sagemaker_launcher.interrupts import Interrupted, pause_point, shielded
 from sagemaker_launcher.scaffold.example import example_files
 from sagemaker_launcher.scaffold.policies import Policy, policies
@@ -25,7 +25,7 @@ CONFIG = "configs/sagemaker_config.yaml"
 POLICY_FOLDER = "iam"
 
 
-@dataclass(frozen=True)
+@frozen
 class Project:
     """What was written.
 

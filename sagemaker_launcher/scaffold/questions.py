@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 
 from sagemaker_launcher import service_model
+from sagemaker_launcher.frozen import frozen
 from sagemaker_launcher.naming import ImageUri, RoleArn, S3Uri, experiment_name_problem
+from sagemaker_launcher.spelling import nearest
 
 Answers = Mapping[str, str]
 _KMS_KEY = re.compile(r"arn:aws[a-z-]*:kms:[a-z0-9-]+:\d{12}:(?:key|alias)/[\w/-]+", re.ASCII)
 
 
-@dataclass(frozen=True)
+@frozen
 class Question:
     """One thing to know.
 
@@ -61,7 +61,7 @@ def _partition(region: str) -> tuple[str, str]:
 def _region(value: str) -> str:
     if service_model.partition_of(value):
         return ""
-    near = difflib.get_close_matches(value, service_model.known_regions(), 1)
+    near = nearest(value, service_model.known_regions())
     return f"no region is called {value!r}" + (f" (did you mean {near[0]}?)" if near else "")
 
 
@@ -72,7 +72,7 @@ def _account(value: str) -> str:
 def _instance_type(value: str) -> str:
     if value in service_model.instance_types():
         return ""
-    near = difflib.get_close_matches(value, service_model.instance_types(), 1)
+    near = nearest(value, service_model.instance_types())
     return f"no instance type is called {value!r}" + (f" (did you mean {near[0]}?)" if near else "")
 
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from sagemaker_launcher.archive.experiments import Sealed
 from sagemaker_launcher.events import Events
+from sagemaker_launcher.frozen import frozen
 from sagemaker_launcher.job import Job
 from sagemaker_launcher.request import Request
 from sagemaker_launcher.result import JobResult
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from sagemaker_launcher.rehearsal.logs import KeepLog
 
 
-@dataclass(frozen=True)
+@frozen
 class Started:
     """A job that has been started: its ARN and when (ISO 8601, UTC)."""
 
@@ -23,7 +23,7 @@ class Started:
     at: str
 
 
-@dataclass(frozen=True)
+@frozen
 class Prepared:
     """What a target has found out before anything is written.
 

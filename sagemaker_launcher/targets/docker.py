@@ -20,6 +20,7 @@ from sagemaker_launcher.config import Source
 from sagemaker_launcher.engine import Engine, EngineError, ImageFacts, mount
 from sagemaker_launcher.errors import EnvironmentProblemError, LauncherError, NotFoundError
 from sagemaker_launcher.events import Events
+from sagemaker_launcher.frozen import frozen
 from sagemaker_launcher.images.checks import Start, login_command, notes_on_start
 from sagemaker_launcher.job import Job
 from sagemaker_launcher.rehearsal.container import ContainerProgram
@@ -58,7 +59,7 @@ _PROXIES = frozenset(
 _SHELL = "command -v bash > /dev/null && exec bash; exec sh"
 
 
-@dataclass(frozen=True)
+@frozen
 class DockerOptions:
     """How containers are run.
 

@@ -8,7 +8,6 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
@@ -17,6 +16,7 @@ from sagemaker_launcher.clock import utc_now
 from sagemaker_launcher.config import Source
 from sagemaker_launcher.errors import EnvironmentProblemError, UnsafeError
 from sagemaker_launcher.events import Events
+from sagemaker_launcher.frozen import frozen
 from sagemaker_launcher.job import Job
 from sagemaker_launcher.rehearsal import names, toolkit
 from sagemaker_launcher.rehearsal.hosts import Host, hosts_of, resource_config
@@ -52,7 +52,7 @@ _HARMLESS = {"AWS_DEFAULT_REGION", "AWS_REGION"}
 _MASTER = "MASTER_ADDR"  # where torch's processes meet
 
 
-@dataclass(frozen=True)
+@frozen
 class ProcessOptions:
     """How programs are run.
 
