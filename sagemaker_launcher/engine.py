@@ -137,12 +137,9 @@ class Engine:
         return path
 
     def begin_image(self, name: str) -> None:
-        """Begins to look an image up, so that `image` has the answer soon.
-
-        Raises:
-            EnvironmentProblemError: There is no such program.
-        """
-        self._begun[name] = self._begin(_inspect(name))
+        """Begins to look an image up, so that `image` has the answer soon. Without the program, `image` says so."""
+        if name not in self._begun and shutil.which(self.program):
+            self._begun[name] = self._begin(_inspect(name))
 
     def image(self, name: str) -> ImageFacts:
         """Looks an image up on this machine.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,6 +35,16 @@ class RehearsalOptions:
     image: str
     image_code: bool
     with_credentials: bool
+
+    @cached_property
+    def engine(self) -> Engine:
+        """What runs containers."""
+        return Engine(self.docker)
+
+    def begin(self) -> None:
+        """Begins what takes time and needs no config."""
+        if self.image:
+            self.engine.begin_image(self.image)
 
     def words(self, target: str) -> list[str]:
         """The options that a rerun on the same target needs again, since no archive says what this machine has."""
@@ -133,13 +144,12 @@ def rehearsal_target(
     credentials = _credentials(configs) if options.with_credentials else {}
     source: Source = configs.source
     if name == "docker":
-        engine = Engine(options.docker)
-        engine.begin_image(options.image or image)  # while the rest is imported, which takes as long
+        options.engine.begin_image(options.image or image)  # while the rest is imported, which takes as long
         from sagemaker_launcher.rehearsal.rehearsal import Rehearsal  # noqa: PLC0415
         from sagemaker_launcher.targets.docker import DockerOptions, DockerTarget  # noqa: PLC0415
 
         how = DockerOptions(options.image, options.image_code, credentials)
-        return DockerTarget(source, Rehearsal(storage, terms), how, engine)
+        return DockerTarget(source, Rehearsal(storage, terms), how, options.engine)
     from sagemaker_launcher.rehearsal.rehearsal import Rehearsal  # noqa: PLC0415
     from sagemaker_launcher.targets.process import ProcessOptions, ProcessTarget  # noqa: PLC0415
 

@@ -104,6 +104,8 @@ class Run:
                 from sagemaker_launcher import estimator  # noqa: PLC0415 - a rehearsal has no use for it
 
                 estimator.begin_import()
+            elif target == "docker":
+                options.programs.begin()
             _ = self._checkout
 
     @cached_property
