@@ -31,6 +31,7 @@ from sagemaker_launcher.archive.experiments import (
     seals,
 )
 from sagemaker_launcher.archive.manifest import Intent, Launch, Manifest, to_bytes
+from sagemaker_launcher.checkout import Checkout, CheckoutReader
 from sagemaker_launcher.clock import utc_now
 from sagemaker_launcher.coercion import Override
 from sagemaker_launcher.comeback import coming_back
@@ -49,7 +50,7 @@ from sagemaker_launcher.interrupts import Interrupted, end_on_next_signal, pause
 from sagemaker_launcher.job import Job
 from sagemaker_launcher.naming import ImageUri, S3Uri, job_name
 from sagemaker_launcher.preflight.subject import Subject
-from sagemaker_launcher.provenance import Checkout, CheckoutReader, author, source_state, versions
+from sagemaker_launcher.provenance import author, source_state, versions
 from sagemaker_launcher.request import Request, create_training_job_request
 from sagemaker_launcher.result import IN_PROGRESS, JobBrokenError, JobResult
 from sagemaker_launcher.storage import Storage, sha256

@@ -13,10 +13,10 @@ from typing import Any, BinaryIO
 
 from sagemaker_launcher import config
 from sagemaker_launcher import launch as story
+from sagemaker_launcher.checkout import CheckoutReader
 from sagemaker_launcher.coercion import Override
 from sagemaker_launcher.errors import EnvironmentProblemError
 from sagemaker_launcher.naming import S3Uri
-from sagemaker_launcher.provenance import CheckoutReader
 from sagemaker_launcher.rehearsal.rehearsal import Rehearsal
 from sagemaker_launcher.rehearsal.terms import Terms
 from sagemaker_launcher.request import Request, create_training_job_request

@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 
-from sagemaker_launcher.provenance import CheckoutReader, author, source_state, versions
+from sagemaker_launcher.checkout import CheckoutReader
+from sagemaker_launcher.provenance import author, source_state, versions
 from tests.commands import CommandLine
 from tests.project import Project
 from tests.stand_in import document, launch, local

@@ -24,6 +24,7 @@ from tests.commands import ROOT, SCRIPT, Finished
 
 _IMPORTED = (
     "sagemaker_launcher.cli.launching",
+    "sagemaker_launcher.cli.running",
     "sagemaker_launcher.cli.fetching",
     "sagemaker_launcher.cli.looking",
 )

@@ -55,7 +55,6 @@ MARKS = {
     ABANDONED: "abandoned.json",
 }  # by the status that they give an experiment
 LOGS = "logs"  # a folder; rehearsals keep a file per host and attempt in it
-PATCH_MAX = 1024 * 1024  # bytes
 _SEALABLE = (SAGEMAKER_CONFIG, TRAINING_CONFIG, REQUEST, PATCH)
 _FILE_MAX = 4 * 1024 * 1024  # bytes; no file of an experiment comes near
 _LOGS_MAX, _LOG_MAX = 4, 16 * 1024 * 1024  # files and bytes that are read again for a metric's course

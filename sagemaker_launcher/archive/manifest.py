@@ -14,6 +14,7 @@ from sagemaker_launcher.frozen import frozen
 SCHEMA = 1
 # The tags of a job on AWS that lead back to its experiment, and to the manifest that sealed it.
 EXPERIMENT_TAG, SEAL_TAG = "launcher:experiment", "launcher:manifest-sha256"
+PATCH_MAX = 1024 * 1024  # bytes of uncommitted changes that an experiment takes
 _Document = TypeVar("_Document")
 
 

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from sagemaker_launcher.cli.options import json_option, skip_check_option
 from sagemaker_launcher.cli.overrides import override_options, overrides_of
-from sagemaker_launcher.cli.places import json_option, skip_check_option
 from sagemaker_launcher.findings import Finding
 
 if TYPE_CHECKING:

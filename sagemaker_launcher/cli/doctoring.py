@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING
 
 import click
 
-from sagemaker_launcher.cli.places import (
+from sagemaker_launcher.cli.options import (
     DEFAULT_CONFIG,
-    ArchivePlace,
     archive_option,
     docker_option,
     json_option,
     s3_root_option,
 )
+from sagemaker_launcher.cli.places import ArchivePlace
 from sagemaker_launcher.engine import Engine
 from sagemaker_launcher.errors import ExitCode, LauncherError, NotFoundError
 from sagemaker_launcher.findings import Finding

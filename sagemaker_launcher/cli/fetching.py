@@ -6,7 +6,8 @@ from pathlib import Path
 
 import click
 
-from sagemaker_launcher.cli.places import ArchivePlace, archive_options, json_option
+from sagemaker_launcher.cli.options import archive_options, json_option
+from sagemaker_launcher.cli.places import ArchivePlace
 
 
 @click.command()

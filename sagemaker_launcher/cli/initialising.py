@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from sagemaker_launcher.cli import program_words, shortest
-from sagemaker_launcher.cli.places import Command, json_option
+from sagemaker_launcher.cli.options import Command, json_option
 from sagemaker_launcher.errors import CommandInterrupted, ExitCode, UsageError
 from sagemaker_launcher.interrupts import Interrupted
 from sagemaker_launcher.scaffold.questions import QUESTIONS, Answers, Question, registry

@@ -8,20 +8,17 @@ from typing import Any
 
 import click
 
-from sagemaker_launcher import launch as story
-from sagemaker_launcher.archive.experiments import read_experiment
 from sagemaker_launcher.cli import program_words
-from sagemaker_launcher.cli.overrides import override_options, overrides_of
-from sagemaker_launcher.cli.places import (
-    ArchivePlace,
+from sagemaker_launcher.cli.beginning import Beginning, RunOptions
+from sagemaker_launcher.cli.options import (
     Command,
     archive_options,
     json_option,
     s3_root_option,
     skip_check_option,
 )
-from sagemaker_launcher.cli.rehearsing import REHEARSAL_TARGETS, end_options, rehearsal_options
-from sagemaker_launcher.cli.running import Run, RunOptions
+from sagemaker_launcher.cli.overrides import override_options, overrides_of
+from sagemaker_launcher.cli.rehearsal_options import REHEARSAL_TARGETS, end_options, rehearsal_options
 from sagemaker_launcher.errors import UnsafeError, UsageError
 
 _TARGETS = ("aws", *REHEARSAL_TARGETS)
@@ -63,7 +60,10 @@ def launch(
     **options: Any,  # noqa: ANN401 - click's values, typed by RunOptions
 ) -> int:
     """Start the job that a SageMaker CONFIG describes, archive it and follow it to its end."""
-    run = Run(RunOptions.of(options), target, config.parent if config.parent.is_dir() else Path())
+    beginning = Beginning(RunOptions.of(options), target, config.parent if config.parent.is_dir() else Path())
+    from sagemaker_launcher import launch as story  # noqa: PLC0415 - while others are at work
+    from sagemaker_launcher.cli.running import Run  # noqa: PLC0415
+
     plan = story.plan(
         config,
         overrides_of(settings, train),
@@ -71,7 +71,7 @@ def launch(
         command=_command_line(),
         allow_unknown_instance_type=force_instance_type,
     )
-    return run.carry_out(plan)
+    return Run(beginning).carry_out(plan)
 
 
 @click.command()
@@ -106,6 +106,11 @@ def rerun(
 
     EXPERIMENT is an S3 URI, a job name, the beginning of one, @latest or @me.
     """
+    from sagemaker_launcher import launch as story  # noqa: PLC0415 - not for the start of `launch`
+    from sagemaker_launcher.archive.experiments import read_experiment  # noqa: PLC0415
+    from sagemaker_launcher.cli.places import ArchivePlace  # noqa: PLC0415
+    from sagemaker_launcher.cli.running import Run  # noqa: PLC0415
+
     run_options = RunOptions.of(options)
     place = ArchivePlace(run_options.s3_root, archive, config_path)
     original = read_experiment(place.storage, place.find(experiment))
@@ -120,17 +125,17 @@ def rerun(
             hint="see `status`; --yes goes on all the same",
             code="may_still_run",
         )
-    run = Run(run_options, target or original.manifest.target, Path(), trusting=run_options.yes)
+    beginning = Beginning(run_options, target or original.manifest.target, Path())
     plan = story.plan_rerun(
         original,
         overrides_of(settings, train),
         target=target or "",
         command=_command_line(),
-        root=run.checkout_root(),
+        root=beginning.checkout_root(),
         allow_unknown_instance_type=force_instance_type,
         resume=resume,
     )
-    return run.carry_out(plan)
+    return Run(beginning, trusting=run_options.yes).carry_out(plan)
 
 
 def _command_line() -> tuple[str, ...]:

@@ -12,7 +12,8 @@ import click
 
 from sagemaker_launcher.archive.references import MINE
 from sagemaker_launcher.cli import program_name
-from sagemaker_launcher.cli.places import ArchivePlace, archive_options, json_option
+from sagemaker_launcher.cli.options import archive_options, json_option
+from sagemaker_launcher.cli.places import ArchivePlace
 from sagemaker_launcher.errors import ExitCode, LauncherError, UsageError
 
 if TYPE_CHECKING:

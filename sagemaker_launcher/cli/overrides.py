@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from sagemaker_launcher.cli.places import Command
+from sagemaker_launcher.cli.options import Command
 
 if TYPE_CHECKING:
     from sagemaker_launcher.coercion import Override

@@ -1,69 +1,22 @@
-"""Options that several commands have, and how an experiment that a user names is found."""
+"""How an experiment that a user names is found."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-import click
+from typing import TYPE_CHECKING
 
 from sagemaker_launcher.archive.experiments import Archive
 from sagemaker_launcher.archive.references import locate
+from sagemaker_launcher.cli.options import DEFAULT_CONFIG
 from sagemaker_launcher.errors import UsageError
 from sagemaker_launcher.naming import S3Uri
-from sagemaker_launcher.preflight import CHECKS
 from sagemaker_launcher.storage import FolderStorage, Storage
 
 if TYPE_CHECKING:
     from sagemaker_launcher.archive.experiments import Experiment
     from sagemaker_launcher.archive.recalled import Recall
-
-DEFAULT_CONFIG = Path("configs/sagemaker_config.yaml")
-Command = Callable[..., Any]
-
-json_option = click.option("--json", "as_json", is_flag=True, help="Answer with one JSON document on stdout.")
-s3_root_option = click.option(
-    "--s3-root",
-    type=click.Path(path_type=Path),
-    envvar="SAGEMAKER_LAUNCHER_S3_ROOT",
-    metavar="DIR",
-    help="A folder that stands in for S3: s3://team/x is DIR/team/x.",
-)
-docker_option = click.option(
-    "--docker",
-    envvar="SAGEMAKER_LAUNCHER_DOCKER",
-    default="docker",
-    show_default=True,
-    metavar="PROGRAM",
-    help="The container engine's program: docker, or one that works alike, such as podman or finch.",
-)
-skip_check_option = click.option(
-    "--skip-check",
-    type=click.Choice(tuple(CHECKS)),
-    multiple=True,
-    metavar="NAME",
-    help="Leave a check of what AWS knows out; `check` names them (on aws only). Repeatable.",
-)
-archive_option = click.option(
-    "--archive",
-    envvar="SAGEMAKER_LAUNCHER_ARCHIVE",
-    metavar="S3_URI",
-    help="The archive, S3.CONFIGS of the SageMaker config.",
-)
-_config_option = click.option(
-    "--config",
-    "config_path",
-    type=click.Path(path_type=Path),
-    metavar="FILE",
-    help=f"The SageMaker config that names the archive, region and profile.  [default: {DEFAULT_CONFIG}, if it exists]",
-)
-
-
-def archive_options(command: Command) -> Command:
-    """Adds the options that say where the archive is."""
-    return s3_root_option(archive_option(_config_option(command)))
 
 
 class ArchivePlace:

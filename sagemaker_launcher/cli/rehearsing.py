@@ -1,126 +1,29 @@
-"""Options and targets of rehearsals, and the command `shell`."""
+"""What runs a rehearsal, and the command `shell`."""
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from sagemaker_launcher.cli.options import s3_root_option
 from sagemaker_launcher.cli.overrides import override_options, overrides_of
-from sagemaker_launcher.cli.places import Command, docker_option, s3_root_option
+from sagemaker_launcher.cli.rehearsal_options import (
+    REHEARSAL_TARGETS,
+    EndOptions,
+    RehearsalOptions,
+    rehearsal_options,
+)
 from sagemaker_launcher.config import Configs, Source
-from sagemaker_launcher.engine import Engine
 from sagemaker_launcher.errors import UsageError
-from sagemaker_launcher.frozen import frozen
 from sagemaker_launcher.rehearsal.terms import Terms
 from sagemaker_launcher.storage import FolderStorage, Storage
 
 if TYPE_CHECKING:
     from sagemaker_launcher.targets.docker import DockerTarget
     from sagemaker_launcher.targets.process import ProcessTarget
-
-REHEARSAL_TARGETS = ("docker", "process")
-
-
-@frozen
-class RehearsalOptions:
-    """How a rehearsal is carried out; what the options of `rehearsal_options` say."""
-
-    python: str
-    docker: str
-    image: str
-    image_code: bool
-    with_credentials: bool
-
-    @cached_property
-    def engine(self) -> Engine:
-        """What runs containers."""
-        return Engine(self.docker)
-
-    def begin(self) -> None:
-        """Begins what takes time and needs no config."""
-        if self.image:
-            self.engine.begin_image(self.image)
-
-    def words(self, target: str) -> list[str]:
-        """The options that a rerun on the same target needs again, since no archive says what this machine has."""
-        words = []
-        if target == "docker":
-            words += ["--image", self.image] if self.image else []
-            words += ["--image-code"] if self.image_code else []
-        elif target == "process" and self.python != sys.executable:
-            words += ["--python", self.python]
-        if target in REHEARSAL_TARGETS and self.with_credentials:
-            words += ["--with-credentials"]
-        return words
-
-
-@frozen
-class EndOptions:
-    """When and how the programs of a rehearsal are stopped."""
-
-    stop_grace: float
-    interrupt_after: tuple[float, ...]
-
-
-def rehearsal_options(command: Command) -> Command:
-    """Adds the options that say how programs run in a rehearsal."""
-    for option in (
-        click.option(
-            "--python",
-            envvar="SAGEMAKER_LAUNCHER_PYTHON",
-            default=sys.executable,
-            metavar="PROGRAM",
-            help="The Python that has the training code's packages (on process only).  [default: this one]",
-        ),
-        docker_option,
-        click.option(
-            "--image",
-            default="",
-            metavar="IMAGE",
-            help="Run this image of your machine in the place of ESTIMATOR.IMAGE_URI (on docker only).",
-        ),
-        click.option(
-            "--image-code",
-            is_flag=True,
-            help="Run the code that is in the image, not the folder SOURCE.DIR (on docker only).",
-        ),
-        click.option(
-            "--with-credentials",
-            is_flag=True,
-            help="Hand your AWS credentials to the program; a job has its role's instead (in rehearsals only).",
-        ),
-    ):
-        command = option(command)
-    return command
-
-
-def end_options(command: Command) -> Command:
-    """Adds the options that say when and how the programs of a rehearsal are stopped."""
-    for option in (
-        click.option(
-            "--stop-grace",
-            type=click.FloatRange(min=0),
-            default=120.0,
-            show_default=True,
-            metavar="SECONDS",
-            help="Between SIGTERM and SIGKILL (in rehearsals only).",
-        ),
-        click.option(
-            "--interrupt-after",
-            type=click.FloatRange(min=0),
-            multiple=True,
-            metavar="SECONDS",
-            help="Interrupt a spot job after so long, keep its checkpoints and start it again (in rehearsals only). "
-            "Repeatable: for the job that was started again.",
-        ),
-    ):
-        command = option(command)
-    return command
 
 
 def rehearsal_target(

@@ -2,31 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import fields
-from functools import cached_property
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING
 
 from sagemaker_launcher import launch as story
 from sagemaker_launcher.cli import program_name
-from sagemaker_launcher.cli.rehearsing import (
-    REHEARSAL_TARGETS,
-    EndOptions,
-    RehearsalOptions,
-    rehearsal_target,
-    terms_of,
-)
+from sagemaker_launcher.cli.beginning import Beginning
+from sagemaker_launcher.cli.rehearsal_options import REHEARSAL_TARGETS
+from sagemaker_launcher.cli.rehearsing import rehearsal_target, terms_of
 from sagemaker_launcher.cli.reviewing import Review, aws_of, sources_of_dry_run, storage_of
 from sagemaker_launcher.comeback import console_links
 from sagemaker_launcher.differences import Difference
-from sagemaker_launcher.errors import CredentialsError, UnsafeError, UsageError
+from sagemaker_launcher.errors import CredentialsError, UnsafeError
 from sagemaker_launcher.events import Events
-from sagemaker_launcher.frozen import frozen
 from sagemaker_launcher.naming import RoleArn, S3Uri
 from sagemaker_launcher.planning.inquiry import Compare, Inquiry, Sources
 from sagemaker_launcher.planning.overview import Overview
-from sagemaker_launcher.provenance import CheckoutReader
 from sagemaker_launcher.rehearsal.terms import Terms
 from sagemaker_launcher.result import JobResult
 from sagemaker_launcher.storage import FolderStorage, Storage
@@ -35,87 +25,19 @@ from sagemaker_launcher.targets import Target
 if TYPE_CHECKING:
     from sagemaker_launcher.aws import Aws
 
-_Options = TypeVar("_Options")
-
-
-@frozen
-class RunOptions:
-    """How a launch is carried out; the options that `launch` and `rerun` share."""
-
-    s3_root: Path | None
-    programs: RehearsalOptions
-    ends: EndOptions
-    dry_run: bool
-    offline: bool
-    detach: bool
-    yes: bool
-    skip_check: tuple[str, ...]
-    allow_drift: bool
-    as_json: bool
-
-    @classmethod
-    def of(cls, values: Mapping[str, Any]) -> RunOptions:
-        """Made of click's values."""
-        return cls(
-            s3_root=values["s3_root"],
-            programs=_part(RehearsalOptions, values),
-            ends=_part(EndOptions, values),
-            dry_run=values["dry_run"],
-            offline=values["offline"],
-            detach=values["detach"],
-            yes=values["yes"],
-            skip_check=values["skip_check"],
-            allow_drift=values.get("allow_drift", False),
-            as_json=values["as_json"],
-        )
-
-
-def _part(kind: type[_Options], values: Mapping[str, Any]) -> _Options:
-    return kind(**{field.name: values[field.name] for field in fields(kind)})  # type: ignore[arg-type]
-
 
 class Run:
-    """Carries a plan out and reports it. What takes time and needs no plan is begun when this is made.
+    """Carries a plan out and reports it.
 
     Args:
-        options: How to carry it out.
-        target: Where the job is going to run.
-        folder: Where the git repository is looked for.
+        beginning: What has begun.
         trusting: Whether the role may be another account's.
     """
 
-    def __init__(self, options: RunOptions, target: str, folder: Path, *, trusting: bool = True) -> None:
-        if options.offline and not options.dry_run:
-            raise UsageError("--offline: only a dry run can do without AWS", hint="add --dry-run")
-        if options.skip_check and target != "aws":
-            raise UsageError(f"--skip-check: a job on {target} is not checked by AWS")
-        if options.detach and target != "aws":
-            raise UsageError(f"--detach: a job on {target} ends with this command")
-        if options.s3_root and target == "aws" and not options.dry_run:
-            raise UsageError(
-                "--s3-root stands in for S3, and a job on AWS needs S3 itself",
-                hint="add --on docker or --on process",
-            )
-        self._options = options
-        self._folder = folder
+    def __init__(self, beginning: Beginning, *, trusting: bool = True) -> None:
+        self._options = beginning.options
+        self._beginning = beginning
         self._trusting = trusting
-        if not options.dry_run:
-            if target == "aws":
-                from sagemaker_launcher import estimator  # noqa: PLC0415 - a rehearsal has no use for it
-
-                estimator.begin_import()
-            elif target == "docker":
-                options.programs.begin()
-            _ = self._checkout
-
-    @cached_property
-    def _checkout(self) -> CheckoutReader:
-        return CheckoutReader(self._folder)
-
-    def checkout_root(self) -> Path:
-        """The root of the git repository that the user stands in; without one, the current folder."""
-        checkout = self._checkout.read()
-        return checkout.root if checkout else Path.cwd()
 
     def carry_out(self, plan: story.Plan) -> int:
         """Dry run or launch, and the report. Gives the exit code."""
@@ -126,7 +48,9 @@ class Run:
             events.note(warning)
         # Before anything else: it may be a mistake in the command line.
         terms = terms_of(self._options.ends, plan.target, spot=plan.job.limits.spot)
-        differences = story.differences(plan, plan.original, self._checkout) if plan.original else ()
+        differences = (
+            story.differences(plan, plan.original, self._beginning.checkout) if plan.original else ()
+        )
         if plan.original:
             report.print_differences(differences)
         if self._options.dry_run:
@@ -158,7 +82,7 @@ class Run:
 
         sources = sources_of_dry_run(plan, self._options.s3_root, offline=self._options.offline)
         if sources.storage:
-            _ = self._checkout
+            _ = self._beginning.checkout
         overview = Inquiry(plan, sources).overview(self._compare(plan))
         if not self._options.as_json:
             report.print_request(plan)
@@ -169,7 +93,7 @@ class Run:
             report.print_json(report.launch_document(plan, overview, None, differences))
 
     def _compare(self, plan: story.Plan) -> Compare:
-        return lambda before: story.differences(plan, before, self._checkout)
+        return lambda before: story.differences(plan, before, self._beginning.checkout)
 
     def _execute(self, plan: story.Plan, terms: Terms, events: Events) -> tuple[Overview, story.Outcome]:
         try:
@@ -200,7 +124,7 @@ class Run:
                 storage,
                 lambda: aws.identity if aws else None,
                 review,
-                self._checkout,
+                self._beginning.checkout,
                 events,
                 program_name(),
             ),

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from sagemaker_launcher.archive.references import Reference, resolve_job
-from sagemaker_launcher.cli.places import ArchivePlace, Command, archive_options, json_option
+from sagemaker_launcher.cli.options import Command, archive_options, json_option
+from sagemaker_launcher.cli.places import ArchivePlace
 from sagemaker_launcher.comeback import console_links
 from sagemaker_launcher.errors import CredentialsError, LauncherError, UsageError
 from sagemaker_launcher.frozen import frozen
