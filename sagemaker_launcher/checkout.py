@@ -37,7 +37,7 @@ class CheckoutReader:
     """
 
     def __init__(self, folder: Path) -> None:
-        self._git = shutil.which("git")
+        self._git = shutil.which("git") if _may_be_inside(folder) else None
         self._folder = folder
         self._processes = {
             name: self._start(*arguments)
@@ -86,6 +86,16 @@ class CheckoutReader:
         root = Path(answers["root"].decode("utf-8", "surrogateescape").strip())
         state = GitState(state.commit, state.branch, remote, state.dirty, state.untracked, omitted)
         return Checkout(root, state, patch)
+
+
+def _may_be_inside(folder: Path) -> bool:
+    """Whether a folder can be in a repository, which git looks for in the same places (https://git-scm.com/docs/git, GIT_DIR)."""
+    try:
+        path = folder.resolve()
+    except OSError:
+        return False  # the current folder is gone
+    # Not Path's `exists`, which raises what it may not look at.
+    return "GIT_DIR" in os.environ or any(os.path.exists(one / ".git") for one in (path, *path.parents))  # noqa: PTH110
 
 
 def _state(status: str) -> GitState:

@@ -136,14 +136,37 @@ def test_a_git_that_fails_is_like_none(cli: CommandLine, project: Project, tmp_p
     git.parent.mkdir()
     git.write_text("#!/bin/sh\necho broken >&2\nexit 128\n")
     git.chmod(0o755)
+    (project.folder / ".git").mkdir()
     done = launch(cli, project, PATH=f"{git.parent}:{os.environ['PATH']}")
     assert done.code == 0, done.err
     assert document(local(project, done.json["experiment"]), "manifest.json")["git"] is None
     assert "broken" not in done.err
 
 
-def test_outside_a_repository_there_is_no_git_state(project: Project) -> None:
-    assert CheckoutReader(project.folder).read() is None
+@pytest.mark.parametrize("inside", [False, True])
+def test_git_is_asked_only_where_there_may_be_a_repository(
+    project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, inside: bool
+) -> None:
+    (tmp_path / "bin").mkdir()
+    git, asked = tmp_path / "bin" / "git", tmp_path / "asked"
+    git.write_text(f"#!/bin/sh\necho $* >> '{asked}'\nexit 128\n")
+    git.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{git.parent}:{os.environ['PATH']}")
+    if inside:
+        (project.folder / ".git").write_text("gitdir: elsewhere\n")
+    assert CheckoutReader(project.folder / "code").read() is None
+    assert asked.exists() == inside
+
+
+def test_a_repository_may_be_elsewhere(
+    repository: Repository, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    elsewhere = tmp_path / "elsewhere.git"
+    (repository.folder / ".git").rename(elsewhere)
+    monkeypatch.setenv("GIT_DIR", str(elsewhere))
+    checkout = CheckoutReader(repository.folder).read()
+    assert checkout
+    assert checkout.root == repository.folder
 
 
 # --- states of a repository ---
