@@ -10,6 +10,7 @@ import pytest
 from tests.commands import CommandLine, clean_environment
 from tests.project import Project
 from tests.servers.aws import AwsServer
+from tests.servers.proxy import RecordingProxy
 from tests.servers.seaweed import SeaweedServer
 
 
@@ -48,3 +49,10 @@ def aws_cli(project: Project, s3: SeaweedServer, aws_environment: dict[str, str]
             bucket, _, key = path.relative_to(project.s3).as_posix().partition("/")
             s3.client().put_object(Bucket=bucket, Key=key, Body=path.read_bytes())
     return CommandLine(project.folder, aws_environment)
+
+
+@pytest.fixture
+def proxy(s3: SeaweedServer) -> Iterator[RecordingProxy]:
+    """A bad network before the S3 server."""
+    with RecordingProxy(upstream=s3.endpoint_url) as running:
+        yield running

@@ -22,6 +22,7 @@ from sagemaker_launcher.rehearsal.channels import Placed, placed_objects
 from sagemaker_launcher.s3_storage import S3Storage
 from sagemaker_launcher.storage import appearing
 from tests.fault_rows import provokes
+from tests.integration.storages import ACCOUNT, storage_at
 from tests.servers.faults import Kind, RecordedRequest
 from tests.servers.proxy import RecordingProxy
 from tests.servers.seaweed import SeaweedServer
@@ -31,21 +32,9 @@ BUCKET = "team"
 
 
 @pytest.fixture
-def proxy(s3: SeaweedServer) -> Iterator[RecordingProxy]:
-    with RecordingProxy(upstream=s3.endpoint_url) as running:
-        yield running
-
-
-@pytest.fixture
 def storage(s3: SeaweedServer, proxy: RecordingProxy, monkeypatch: pytest.MonkeyPatch) -> Iterator[S3Storage]:
-    key, secret = s3.admin
-    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", proxy.url)
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", key)
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", secret)
-    monkeypatch.setenv("AWS_ACCOUNT_ID", "123456789012")
-    storage = S3Storage(Aws("us-east-1"))
-    yield storage
-    storage._client.close()
+    monkeypatch.setenv("AWS_ACCOUNT_ID", ACCOUNT)
+    yield from storage_at(proxy.url, s3.admin, monkeypatch)
 
 
 @pytest.fixture

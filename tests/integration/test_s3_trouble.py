@@ -42,6 +42,7 @@ from sagemaker_launcher.s3_storage import S3Storage
 from sagemaker_launcher.storage import FolderStorage, Storage
 from tests.commands import CommandLine
 from tests.fault_rows import provokes
+from tests.integration.storages import storage_at
 from tests.project import Project
 from tests.servers.aws import AwsServer
 from tests.servers.clients import sealed_client
@@ -54,24 +55,8 @@ REGION = "us-east-1"
 
 
 @pytest.fixture
-def proxy(s3: SeaweedServer) -> Iterator[RecordingProxy]:
-    """A bad network before the S3 server."""
-    with RecordingProxy(upstream=s3.endpoint_url) as running:
-        yield running
-
-
-@pytest.fixture
 def storage(s3: SeaweedServer, proxy: RecordingProxy, monkeypatch: pytest.MonkeyPatch) -> Iterator[S3Storage]:
     yield from storage_at(proxy.url, s3.admin, monkeypatch)
-
-
-def storage_at(url: str, keys: tuple[str, str], monkeypatch: pytest.MonkeyPatch) -> Iterator[S3Storage]:
-    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", url)
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", keys[0])
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", keys[1])
-    storage = S3Storage(Aws(REGION), dict.fromkeys(("team", "with-versions"), "123456789012"))
-    yield storage
-    storage._client.close()
 
 
 @pytest.fixture

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 
 import pytest
 from botocore.exceptions import ConnectionClosedError
@@ -15,23 +14,6 @@ from moto.sagemaker.responses import SageMakerResponse
 from .aws import AwsServer
 from .clients import Client
 from .samples import refusal, training_request
-
-
-@pytest.fixture(scope="module")
-def running_server() -> Iterator[AwsServer]:
-    with AwsServer() as server:
-        yield server
-
-
-@pytest.fixture
-def server(running_server: AwsServer) -> AwsServer:
-    running_server.reset()
-    return running_server
-
-
-@pytest.fixture
-def sagemaker(server: AwsServer) -> Client:
-    return server.client("sagemaker")
 
 
 def test_every_request_is_remembered(server: AwsServer, sagemaker: Client) -> None:

@@ -25,18 +25,6 @@ from .proxy import RecordingProxy
 from .samples import refusal, training_request
 
 
-@pytest.fixture(scope="module")
-def running_server() -> Iterator[AwsServer]:
-    with AwsServer() as server:
-        yield server
-
-
-@pytest.fixture
-def server(running_server: AwsServer) -> AwsServer:
-    running_server.reset()
-    return running_server
-
-
 @pytest.fixture
 def proxy(server: AwsServer) -> Iterator[RecordingProxy]:
     with RecordingProxy(server.endpoint_url) as proxy:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -12,23 +11,6 @@ import pytest
 from .aws import AwsServer
 from .clients import Client
 from .samples import refusal, training_request
-
-
-@pytest.fixture(scope="module")
-def running_server() -> Iterator[AwsServer]:
-    with AwsServer() as server:
-        yield server
-
-
-@pytest.fixture
-def server(running_server: AwsServer) -> AwsServer:
-    running_server.reset()
-    return running_server
-
-
-@pytest.fixture
-def sagemaker(server: AwsServer) -> Client:
-    return server.client("sagemaker")
 
 
 def statuses(job: dict[str, Any]) -> list[str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 from datetime import datetime, timezone
 from typing import Any
 
@@ -12,12 +11,6 @@ import pytest
 from .aws import AwsServer
 from .clients import Client
 from .samples import refusal, training_request
-
-
-@pytest.fixture(scope="module")
-def running_server() -> Iterator[AwsServer]:
-    with AwsServer() as server:
-        yield server
 
 
 @pytest.fixture
@@ -31,11 +24,6 @@ def server(running_server: AwsServer) -> AwsServer:
     for letter in "bd":
         running_server.finish(f"job-{letter}")
     return running_server
-
-
-@pytest.fixture
-def sagemaker(server: AwsServer) -> Client:
-    return server.client("sagemaker")
 
 
 def letters(answer: dict[str, Any]) -> str:
