@@ -42,7 +42,7 @@ from tests.servers.seaweed import SeaweedServer
 from tests.stand_in import is_running, rehearse
 from tests.warm import Warm, WarmProcess, warm
 
-_WAIT_S = 30.0
+_WAIT_S = 90.0
 # All that AWS is asked before anything is written takes half of the time; it is asked where that is the moment.
 _UNCHECKED = tuple(word for name in CHECKS for word in ("--skip-check", name))
 

@@ -13,7 +13,7 @@ from types import ModuleType
 
 CODE = Path(__file__).parents[2] / "sagemaker_container"
 TRAINING_CONFIG = Path(__file__).parents[2] / "configs" / "training_config.yaml"
-_TIMEOUT_S = 60
+_TIMEOUT_S = 180
 
 
 @dataclass(frozen=True)

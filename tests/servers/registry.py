@@ -20,7 +20,7 @@ from .ports import free_ports
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-_START_TIMEOUT_S = 15.0
+_START_TIMEOUT_S = 90.0
 # All that a registry may have for a tag: an image or an index of images, in Docker's and in OCI's words.
 _MANIFESTS = (
     "application/vnd.docker.distribution.manifest.v2+json",

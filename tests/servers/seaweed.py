@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
 _GRPC_OFFSET = 10_000
-_START_TIMEOUT_S = 30.0
+_START_TIMEOUT_S = 90.0
 _LOG_TAIL = 2000
 _UNIX_SOCKETS = Path("/tmp")  # Where weed puts them, whatever its settings say.
 
