@@ -38,11 +38,19 @@ def versions(*packages: str) -> dict[str, str]:
     found = {"launcher": __version__, "python": platform.python_version()}
     # Folders have them in their names: importlib.metadata would import all of `email` to read them in files.
     # https://packaging.python.org/en/latest/specifications/recording-installed-packages/#the-dist-info-directory
-    for path in (path for folder in sys.path for path in Path(folder).glob("*.*-info")):
-        package, version, *_ = *path.stem.split("-"), ""
-        if package in packages:
+    for name in (name for folder in sys.path for name in _names_in(folder)):
+        stem, _, kind = name.rpartition(".")
+        package, version, *_ = *stem.split("-"), ""
+        if package in packages and kind.endswith("-info"):
             found.setdefault(package, version)
     return found
+
+
+def _names_in(folder: str) -> list[str]:
+    try:
+        return os.listdir(folder or ".")  # noqa: PTH208 - hundreds of names, of which a few become paths
+    except OSError:
+        return []  # a part of the path may be a file, or missing
 
 
 def source_state(folder: Path, checkout: Checkout | None) -> SourceState:

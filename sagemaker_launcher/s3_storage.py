@@ -21,7 +21,15 @@ from sagemaker_launcher.errors import ConflictError, IntegrityError, NotFoundErr
 from sagemaker_launcher.naming import S3Uri
 from sagemaker_launcher.quick_s3.connections import Answer, Connections
 from sagemaker_launcher.quick_s3.signing import Keys, signed, target_of
-from sagemaker_launcher.storage import Check, StoredObject, Upload, changed, no_check, too_large
+from sagemaker_launcher.storage import (
+    S3_CONCURRENCY,
+    Check,
+    StoredObject,
+    Upload,
+    changed,
+    no_check,
+    too_large,
+)
 
 _READ_ATTEMPTS = 3
 _CONFLICT_ATTEMPTS = 3
@@ -49,6 +57,8 @@ class S3Storage:
             requests to a bucket of somebody else
             (https://docs.aws.amazon.com/AmazonS3/latest/userguide/bucket-owner-condition.html).
     """
+
+    concurrency = S3_CONCURRENCY
 
     def __init__(self, aws: Aws, owners: Mapping[str, str] | None = None) -> None:
         self._aws = aws

@@ -6,7 +6,6 @@ all of SageMaker's API takes longer than anything else that a dry run does, so w
 
 from __future__ import annotations
 
-import gzip
 import json
 import re
 from contextlib import suppress
@@ -37,6 +36,8 @@ def shapes() -> dict[str, Any]:
     """The shapes of CreateTrainingJob by name, as botocore's service-2.json has them."""
     found = _read_copy()
     if found is None:
+        import gzip  # noqa: PLC0415 - there is a copy, mostly
+
         with gzip.open(_model_file()) as file:
             found = _reachable(json.load(file)["shapes"], "CreateTrainingJobRequest")
     return found

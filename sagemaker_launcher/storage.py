@@ -26,6 +26,7 @@ from sagemaker_launcher.unfinished import unfinished
 
 _TEMPORARY = ".incomplete"
 _CHUNK_BYTES = 2**20
+S3_CONCURRENCY = 8  # calls that S3 answers about as soon as one
 Check = Callable[[], None]
 
 
@@ -52,7 +53,13 @@ class Upload:
 
 
 class Storage(Protocol):
-    """What this tool needs of S3. Every method raises NotFoundError for a missing bucket or object."""
+    """What this tool needs of S3. Every method raises NotFoundError for a missing bucket or object.
+
+    Attributes:
+        concurrency: How many calls are worth making at the same time.
+    """
+
+    concurrency: int
 
     def read(self, uri: S3Uri, limit: int) -> bytes:
         """The object's bytes. Raises IntegrityError when there are more than `limit`."""
@@ -99,6 +106,8 @@ class FolderStorage:
     Args:
         root: The folder, which has to exist.
     """
+
+    concurrency = 1  # nothing is waited for
 
     def __init__(self, root: Path) -> None:
         if not root.is_dir():

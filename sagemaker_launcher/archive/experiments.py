@@ -9,7 +9,6 @@ to, and `repair` one in the folder of an experiment that never will have a resul
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from enum import Enum
 from itertools import islice
@@ -64,7 +63,6 @@ _INDEX, _HEADLINES, _RERUNS = (
     "_headlines",
     "_reruns",
 )  # no experiment's name can start with an underscore
-_CONCURRENT = 8
 _Value = TypeVar("_Value")
 _Result = TypeVar("_Result")
 
@@ -209,7 +207,9 @@ class Archive:
 
     def seal(self, folder: S3Uri, files: Mapping[str, bytes], manifest: Manifest) -> Sealed:
         """Writes the files, and last of all the manifest, which names the hash of each."""
-        _in_parallel(lambda item: self._storage.create(folder / item[0], item[1]), list(files.items()))
+        _in_parallel(
+            self._storage, lambda item: self._storage.create(folder / item[0], item[1]), list(files.items())
+        )
         pause_point("uploaded")
         data = to_bytes(manifest)
         self._storage.create(folder / MANIFEST, data)
@@ -306,7 +306,7 @@ class Archive:
 
     def intents(self, entries: Iterable[Entry]) -> list[Intent]:
         """The reservations of experiments; those that cannot be read are left out."""
-        return [found for found in _in_parallel(self._intent_or_none, list(entries)) if found]
+        return [found for found in _in_parallel(self._storage, self._intent_or_none, list(entries)) if found]
 
     def headlines(self, limit: int = 0) -> Iterator[tuple[str, Headline]]:
         """The headlines with their stems, newest first; those that this version cannot read are left out."""
@@ -319,7 +319,7 @@ class Archive:
 
     def headlines_of(self, stems: Sequence[str]) -> dict[str, Headline]:
         """The headlines of some experiments by their stems, as far as they have one."""
-        found = zip(stems, _in_parallel(self._headline_in_key, list(stems)), strict=True)
+        found = zip(stems, _in_parallel(self._storage, self._headline_in_key, list(stems)), strict=True)
         return {stem: headline for stem, headline in found if headline}
 
     def _headline_in_key(self, stem: str) -> Headline | None:
@@ -354,7 +354,7 @@ class Archive:
 
     def read_summaries(self, entries: Sequence[Entry]) -> list[Summary]:
         """The summaries of experiments that have no headline, read from their folders."""
-        return _in_parallel(self._summary, list(entries))
+        return _in_parallel(self._storage, self._summary, list(entries))
 
     def _summary(self, entry: Entry) -> Summary:
         try:
@@ -512,7 +512,11 @@ def read_experiment(
     problems += [f"{name} was deleted" for name in required if name not in names]
     present = [name for name in required if name in names and name in manifest.files]
     files = dict(
-        zip(present, _in_parallel(lambda name: storage.read(folder / name, _FILE_MAX), present), strict=True)
+        zip(
+            present,
+            _in_parallel(storage, lambda name: storage.read(folder / name, _FILE_MAX), present),
+            strict=True,
+        )
     )
     problems += [
         f"{name} was changed" for name, content in files.items() if not _intact(content, manifest.files[name])
@@ -563,9 +567,14 @@ def result_in(storage: Storage, folder: S3Uri) -> JobResult:
         raise IntegrityError(f"{uri} is not what this tool writes: {error}", code="unreadable") from error
 
 
-def _in_parallel(function: Callable[[_Value], _Result], values: list[_Value]) -> list[_Result]:
-    """Applies a function to each value, several at a time, since each application waits for S3."""
-    if len(values) <= 1:
+def _in_parallel(
+    storage: Storage, function: Callable[[_Value], _Result], values: list[_Value]
+) -> list[_Result]:
+    """Applies a function to each value, several at a time where each application waits for S3."""
+    workers = min(len(values), storage.concurrency)
+    if workers <= 1:
         return [function(value) for value in values]
-    with ThreadPoolExecutor(min(len(values), _CONCURRENT)) as pool:
+    from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415 - a rehearsal without S3 does without it
+
+    with ThreadPoolExecutor(workers) as pool:
         return list(pool.map(function, values))

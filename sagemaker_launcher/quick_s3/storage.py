@@ -19,7 +19,15 @@ from sagemaker_launcher.naming import S3Uri
 from sagemaker_launcher.quick_s3.access import Access
 from sagemaker_launcher.quick_s3.connections import Connections
 from sagemaker_launcher.quick_s3.signing import signed, target_of
-from sagemaker_launcher.storage import Check, Storage, StoredObject, Upload, no_check, too_large
+from sagemaker_launcher.storage import (
+    S3_CONCURRENCY,
+    Check,
+    Storage,
+    StoredObject,
+    Upload,
+    no_check,
+    too_large,
+)
 
 _TIMEOUT_S = 5.0
 _PAGE, _PAGE_BYTES = 1000, 16 * 1024 * 1024  # objects, bytes
@@ -39,6 +47,8 @@ class QuickStorage:
         make_full: Makes the storage that does the rest.
         owners: The accounts of buckets that belong to others, by bucket.
     """
+
+    concurrency = S3_CONCURRENCY
 
     def __init__(self, access: Access, make_full: Callable[[], Storage], owners: Mapping[str, str]) -> None:
         self._requests: _Requests | None = _Requests(access, owners)

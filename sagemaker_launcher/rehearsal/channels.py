@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 
 from sagemaker_launcher.errors import EnvironmentProblemError, IntegrityError, NotFoundError, UnsafeError
 from sagemaker_launcher.frozen import frozen
@@ -229,6 +228,8 @@ def _look_up(uris: tuple[S3Uri, ...], storage: Storage) -> dict[S3Uri, StoredObj
     listed = list(storage.list(S3Uri(uris[0].bucket, prefix), limit))
     found = {item.uri: item for item in listed}
     if len(listed) == limit:
+        from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415 - few manifests need it
+
         with ThreadPoolExecutor(_CONCURRENT) as pool:
             rest = [uri for uri in uris if uri not in found]
             for items in pool.map(lambda uri: list(storage.list(uri, 1)), rest):
