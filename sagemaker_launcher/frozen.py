@@ -38,33 +38,29 @@ def frozen(cls: type[_Class]) -> type[_Class]:
 
 
 def _init(self: Any, *values: object, **named: object) -> None:  # noqa: ANN401 - of any of the classes
-    cls, state = type(self), self.__dict__
-    names = cls.__match_args__
+    names = self.__match_args__
+    self.__dict__.update(zip(names, values, strict=False))
+    if named or len(values) != len(names):
+        _complete(self, values, named)
+
+
+def _complete(self: Any, values: tuple[object, ...], named: dict[str, object]) -> None:  # noqa: ANN401 - as above
+    state, names = self.__dict__, self.__match_args__
+    name_of_class = type(self).__name__
     if len(values) > len(names):
-        raise TypeError(f"{cls.__name__}() takes {len(names)} arguments, and {len(values)} were given")
-    state.update(zip(names, values, strict=False))  # the rest is named, or has a default
-    if named:
-        wrong = [name for name in named if name in state or name not in names]
-        if wrong:
-            raise TypeError(f"{cls.__name__}() got {', '.join(wrong)}, unknown or twice")
-        state.update(named)
-    if len(state) < len(names):
-        _add_defaults(self)
-
-
-def _add_defaults(self: Any) -> None:  # noqa: ANN401 - as above
-    state, missing = self.__dict__, []
-    for one in fields(self):
-        if one.name in state:
-            continue
-        if one.default is not MISSING:
-            state[one.name] = one.default
-        elif one.default_factory is not MISSING:
-            state[one.name] = one.default_factory()
-        else:
-            missing.append(one.name)
-    if missing:
-        raise TypeError(f"{type(self).__name__}() lacks {', '.join(missing)}")
+        raise TypeError(f"{name_of_class}() takes {len(names)} arguments, and {len(values)} were given")
+    wrong = [name for name in named if name in state or name not in names]
+    if wrong:
+        raise TypeError(f"{name_of_class}() got {', '.join(wrong)}, unknown or twice")
+    state.update(named)
+    if len(state) == len(names):
+        return
+    rest = [one for one in fields(self) if one.name not in state]
+    lacking = [one.name for one in rest if one.default is MISSING and one.default_factory is MISSING]
+    if lacking:
+        raise TypeError(f"{name_of_class}() lacks {', '.join(lacking)}")
+    for one in rest:
+        state[one.name] = one.default if one.default_factory is MISSING else one.default_factory()
 
 
 def _repr(self: Any) -> str:  # noqa: ANN401 - as above
