@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import re
 import shutil
@@ -58,7 +59,7 @@ class CheckoutReader:
         }
 
     def _start(self, *arguments: str) -> subprocess.Popen[bytes]:
-        return subprocess.Popen(  # noqa: S603 - a fixed program and fixed words
+        process = subprocess.Popen(  # noqa: S603 - a fixed program and fixed words
             [str(self._git), *arguments],
             cwd=self._folder,
             stdin=subprocess.DEVNULL,
@@ -66,6 +67,8 @@ class CheckoutReader:
             stderr=subprocess.DEVNULL,
             env={**os.environ, "GIT_TERMINAL_PROMPT": "0", "LC_ALL": "C"},
         )
+        atexit.register(process.kill)  # a mistake may end us before anybody wants the answer
+        return process
 
     def read(self) -> Checkout | None:
         """What git says; None outside a repository or without git."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import csv
 import io
 import json
@@ -139,7 +140,9 @@ class Engine:
     def begin_image(self, name: str) -> None:
         """Begins to look an image up, so that `image` has the answer soon. Without the program, `image` says so."""
         if name not in self._begun and shutil.which(self.program):
-            self._begun[name] = self._begin(_inspect(name))
+            process = self._begin(_inspect(name))
+            atexit.register(process.kill)  # a mistake may end us before anybody wants the answer
+            self._begun[name] = process
 
     def image(self, name: str) -> ImageFacts:
         """Looks an image up on this machine.

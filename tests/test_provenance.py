@@ -5,7 +5,10 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import sys
+import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -167,6 +170,33 @@ def test_a_repository_may_be_elsewhere(
     checkout = CheckoutReader(repository.folder).read()
     assert checkout
     assert checkout.root == repository.folder
+
+
+def test_what_was_begun_for_nothing_does_not_outlive_a_mistake(
+    cli: CommandLine, project: Project, tmp_path: Path
+) -> None:
+    (tmp_path / "bin").mkdir()
+    for name in ("git", "docker"):
+        program = tmp_path / "bin" / name
+        program.write_text(f"#!{sys.executable}\nimport time; time.sleep(300)\n")
+        program.chmod(0o755)
+    (project.folder / ".git").mkdir()
+    project.config.write_text("WRONG: 1\n")
+    words = ("launch", project.config, "--on", "docker", "--image", "x", "--s3-root", project.s3)
+    done = cli(*words, env={"PATH": f"{tmp_path / 'bin'}:{os.environ['PATH']}"})
+    assert done.code == 3
+    limit = time.monotonic() + 30
+    while left := running(str(tmp_path / "bin")):
+        assert time.monotonic() < limit, left
+
+
+def running(text: str) -> list[str]:
+    """The command lines that have a text in them."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with suppress(OSError):  # it has ended meanwhile
+            found.append(path.read_bytes().decode(errors="replace").replace("\0", " "))
+    return [line for line in found if text in line]
 
 
 # --- states of a repository ---
