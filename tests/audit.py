@@ -79,7 +79,7 @@ def ask(program: str, service: str, lock: Path) -> Answers:
     words += ["--disable-pip", "--format", "json"]
     words += ["--progress-spinner", "off", "--timeout", "5"]
     words += [word for identifier in NOT_OURS for word in ("--ignore-vuln", identifier)]
-    everything = tuple(name for name, _ in pins(lock))
+    everything = tuple(dict(pins(lock)))
     try:
         done = subprocess.run(words, capture_output=True, text=True, timeout=_TIMEOUT_S, check=False)
         packages = json.loads(done.stdout)["dependencies"]
