@@ -494,11 +494,14 @@ def _named_rule(key: str, value: str, *, doubtful: bool = False) -> str:
 @functools.lru_cache(maxsize=4096)
 def _kind(key: str) -> _Kind:
     name = _regex(r"_\d+$").sub("", _snake(key.rstrip(".").rpartition(".")[2]))
-    if _regex(_HARMLESS_NAME).search(name):
+    telling = _regex(_TELLING_NAME).search(name)
+    if not telling and not _regex(_KEY_NAME).search(name):
         return _Kind.HARMLESS
-    if _regex(_TELLING_NAME).search(name):
+    if _regex(_HARMLESS_NAME).search(name):  # the longest of all patterns, and most names are neither
+        return _Kind.HARMLESS
+    if telling:
         return _Kind.VAGUE if _regex(_VAGUE_NAME).search(name) else _Kind.SECRET
-    return _Kind.KEY if _regex(_KEY_NAME).search(name) else _Kind.HARMLESS
+    return _Kind.KEY
 
 
 def _snake(name: str) -> str:
