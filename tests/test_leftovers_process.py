@@ -181,7 +181,7 @@ def test_the_result_in_the_archive_tells_the_whole_story(cli: CommandLine, proje
     assert all(
         re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|\+00:00)", start) for start, _ in times
     )
-    assert 0 <= kept["billable_seconds"] <= kept["training_seconds"] <= 10
+    assert 0 <= kept["billable_seconds"] <= kept["training_seconds"] <= 60
     (log,) = (folder / "logs").iterdir()
     shown = [line.removeprefix("algo-1 | ") for line in done.err.splitlines() if line.startswith("algo-1 | ")]
     assert log.read_text().splitlines() == shown == ["loss=0.5#011#033[31mred", "loss=0.25"]

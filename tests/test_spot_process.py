@@ -40,18 +40,24 @@ import json, os, pathlib, signal, subprocess, sys, time
 base = pathlib.Path(os.environ["SAGEMAKER_BASE_DIR"])
 model, data, checkpoints = base / "model", base / "output" / "data", base / "checkpoints"
 """
-# Counts steps of 0.1 s up to 8; each is saved as soon as it is done.
-COUNTS = """\
-state = checkpoints / "step"
-done = int(state.read_text()) if state.exists() else 0
-print("starts after step", done, flush=True)
-for step in range(done + 1, 9):
-    time.sleep(0.1)
-    state.write_text(str(step))
-(model / "steps").write_text("8")
-"""
+SOON_S = 2.5  # by then a program has started and written something, also on a busy machine
 HANDLER = "signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))\n"
 SPOT = {"USE_SPOT_INSTANCES": True, "MAX_RUN": 60, "MAX_WAIT": 120}
+
+
+def counts(interruptions: int) -> str:
+    """A program that counts steps of 0.1 s and saves each, and ends only after it was interrupted so often."""
+    return f"""\
+state, new = checkpoints / "step", base / "new"
+step, attempt = json.loads(state.read_text()) if state.exists() else (0, 0)
+print("starts after step", step, flush=True)
+last = step + 3 if attempt == {interruptions} else 10**9
+while step < last:
+    new.write_text(json.dumps([step, attempt + 1])); new.rename(state)
+    time.sleep(0.1)
+    step += 1
+(model / "steps").write_text(str(step))
+"""
 
 
 @pytest.fixture
@@ -85,23 +91,23 @@ ATTEMPT = ["Starting", "Downloading", "Training"]
 @reproduces("spot", "process")
 @reproduces("checkpoints", "process")
 def test_an_interrupted_job_goes_on_from_its_checkpoint(spot: Project) -> None:
-    spot.program(PRELUDE + HANDLER + COUNTS)
-    done = interrupted(spot, 0.5)
+    spot.program(PRELUDE + HANDLER + counts(1))
+    done = interrupted(spot, SOON_S)
     assert (done.result.status, done.result.exit_code) == ("Completed", 0)
     first, second = done.events.lines
     assert first == "starts after step 0"
-    assert 1 <= int(second.rpartition(" ")[2]) < 8
+    assert int(second.rpartition(" ")[2]) > 0
     assert statuses(done) == [*ATTEMPT, "Interrupted", *ATTEMPT, "Uploading", "Completed"]
     assert "restored 1 checkpoint files" in done.events.notes
     (interruption,) = done.result.interruptions
-    assert 0.5 <= interruption.training_seconds < 3
+    assert SOON_S <= interruption.training_seconds < 30
     assert 0 <= interruption.lost_seconds <= interruption.training_seconds
     assert any(note.startswith("interrupted after ") for note in done.events.notes)
 
 
 def test_a_job_can_be_interrupted_again_and_again(spot: Project) -> None:
-    spot.program(PRELUDE + HANDLER + COUNTS)
-    done = interrupted(spot, 0.4, 0.4)
+    spot.program(PRELUDE + HANDLER + counts(2))
+    done = interrupted(spot, SOON_S, SOON_S)
     assert done.result.status == "Completed"
     starts = [int(line.rpartition(" ")[2]) for line in done.events.lines]
     assert starts[0] == 0
@@ -119,17 +125,22 @@ def test_everything_but_the_checkpoints_is_fresh(spot: Project) -> None:
         "    (folder / 'left').write_text('x')\n"
         "if len(seen) == len([one for one in seen if not one.startswith('checkpoints/')]): time.sleep(60)"
     )
-    done = interrupted(spot, 0.5)
+    done = interrupted(spot, SOON_S)
     first, second = (json.loads(line) for line in done.events.lines)
     assert second == ["checkpoints/left", *first]
 
 
 def test_without_a_checkpoint_all_work_is_lost_and_that_is_said(spot: Project) -> None:
-    spot.program(PRELUDE + "print('starts', flush=True); time.sleep(0.9); (model / 'm').write_text('x')")
-    done = interrupted(spot, 0.6)
+    mark = spot.folder / "started"
+    spot.program(
+        PRELUDE + f"mark = pathlib.Path({str(mark)!r})\nprint('starts', flush=True)\n"
+        "if mark.exists(): (model / 'm').write_text('x'); sys.exit(0)\n"
+        "mark.touch(); time.sleep(60)"
+    )
+    done = interrupted(spot, SOON_S)
     assert done.events.lines == ["starts", "starts"]
     (interruption,) = done.result.interruptions
-    assert interruption.lost_seconds == pytest.approx(interruption.training_seconds, abs=0.11)
+    assert interruption.lost_seconds == pytest.approx(interruption.training_seconds, abs=1)
 
 
 def test_what_was_lost_is_the_time_since_the_last_checkpoint(spot: Project) -> None:
@@ -139,8 +150,8 @@ def test_what_was_lost_is_the_time_since_the_last_checkpoint(spot: Project) -> N
     )
     done = interrupted(spot, 2.6)
     (interruption,) = done.result.interruptions
-    assert interruption.training_seconds == pytest.approx(2.6, abs=0.7)
-    assert interruption.lost_seconds == pytest.approx(interruption.training_seconds - 1.1, abs=0.6)
+    assert 2.6 <= interruption.training_seconds < 30
+    assert 0 < interruption.lost_seconds <= interruption.training_seconds - 0.9
 
 
 def test_what_was_not_yet_copied_is_lost_when_nobody_has_time_to_save_it(spot: Project) -> None:
@@ -157,7 +168,7 @@ def test_what_was_not_yet_copied_is_lost_when_nobody_has_time_to_save_it(spot: P
     *steps, restored = done.events.lines
     assert 0 < int(restored.removeprefix("restored ")) < int(steps[-1])
     (interruption,) = done.result.interruptions
-    assert 0.2 < interruption.lost_seconds < 1.2
+    assert 0 < interruption.lost_seconds < 10
 
 
 def test_a_program_that_listens_saves_its_last_state_in_the_grace_period(spot: Project) -> None:
@@ -167,7 +178,7 @@ def test_a_program_that_listens_saves_its_last_state_in_the_grace_period(spot: P
         "def stop(*_): (checkpoints / 'last').write_text('x'); sys.exit(143)\n"
         "signal.signal(signal.SIGTERM, stop); time.sleep(60)"
     )
-    assert interrupted(spot, 0.3).events.lines == ["", "last"]
+    assert interrupted(spot, SOON_S).events.lines == ["", "last"]
 
 
 def test_the_program_is_asked_and_killed_after_the_grace_period(spot: Project) -> None:
@@ -177,7 +188,7 @@ def test_the_program_is_asked_and_killed_after_the_grace_period(spot: Project) -
     )
     done = interrupted(spot, 1.3, grace_s=0.5)
     (interruption,) = done.result.interruptions
-    assert 1.8 <= interruption.training_seconds < 4
+    assert 1.8 <= interruption.training_seconds < 30
     assert not is_running(int(done.events.lines[0]))
     assert done.result.status == "Completed"
 
@@ -190,8 +201,8 @@ def test_a_job_that_ends_before_its_interruption_is_not_interrupted(spot: Projec
 
 
 def test_the_time_without_instances_is_not_billed_but_counts_as_training_time(spot: Project) -> None:
-    spot.program(PRELUDE + HANDLER + COUNTS)
-    result = interrupted(spot, 0.4).result
+    spot.program(PRELUDE + HANDLER + counts(1))
+    result = interrupted(spot, SOON_S).result
     assert result.training_seconds is not None
     assert result.billable_seconds is not None
     assert 0 <= result.billable_seconds <= result.training_seconds
@@ -203,14 +214,14 @@ def test_all_hosts_are_interrupted_and_started_again(spot: Project) -> None:
         "if list(checkpoints.iterdir()): sys.exit(0)\n"
         "if host == 'algo-1': (checkpoints / 'a').write_text('x')\n" + HANDLER + "time.sleep(60)"
     )
-    done = interrupted(spot, 0.5, INSTANCE_COUNT="2")
+    done = interrupted(spot, SOON_S, INSTANCE_COUNT="2")
     assert done.result.status == "Completed"
     assert sorted(done.events.hosts) == ["algo-1", "algo-1", "algo-2", "algo-2"]
 
 
 def test_each_attempt_has_a_log_of_its_own(cli: CommandLine, spot: Project) -> None:
-    spot.program(PRELUDE + HANDLER + COUNTS)
-    done = launch(cli, spot, "--interrupt-after", "0.5")
+    spot.program(PRELUDE + HANDLER + counts(1))
+    done = launch(cli, spot, "--interrupt-after", str(SOON_S))
     assert done.code == 0, done.err
     assert len(done.json["result"]["interruptions"]) == 1
     logs = list((local(spot, done.json["experiment"]) / "logs").iterdir())
@@ -225,10 +236,10 @@ def test_each_attempt_has_a_log_of_its_own(cli: CommandLine, spot: Project) -> N
 @reproduces("time limit", "process")
 def test_the_time_limit_counts_all_attempts_together(spot: Project) -> None:
     spot.program(PRELUDE + HANDLER + "print('starts', flush=True); time.sleep(60)")
-    done = interrupted(spot, 1.5, MAX_RUN="2")
+    done = interrupted(spot, 3.5, MAX_RUN="4")
     first, second = (step for step in done.result.transitions if step.status == "Training")
-    assert seconds(first) >= 1.5
-    assert seconds(second) < 1.4
+    assert seconds(first) >= 3.5
+    assert seconds(second) < 3
     assert (done.result.status, done.result.secondary_status) == ("Stopped", "MaxRuntimeExceeded")
     assert statuses(done) == [
         *[*ATTEMPT, "Interrupted", *ATTEMPT],
@@ -266,7 +277,7 @@ def test_an_interruption_that_no_service_would_make_is_refused(
 
 def test_a_signal_during_the_second_attempt_stops_the_job(cli: CommandLine, spot: Project) -> None:
     spot.program(PRELUDE + HANDLER + "print('starts', flush=True); time.sleep(60)")
-    with cli.start(*rehearsal(spot, "--interrupt-after", "0.3")) as process:
+    with cli.start(*rehearsal(spot, "--interrupt-after", str(SOON_S))) as process:
         assert process.stderr
         for _ in range(2):
             assert "algo-1 | starts\n" in iter(process.stderr.readline, "")

@@ -18,14 +18,16 @@ from tests.servers.engine import Engine
 COUNT = """
 signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
 checkpoint = base / "checkpoints" / "n"
-found = int(checkpoint.read_text()) if checkpoint.exists() else 0
+found, attempt = json.loads(checkpoint.read_text()) if checkpoint.exists() else (0, 0)
 places = [model / "old", data / "old", base / "input/data/training/old", pathlib.Path.home() / "old", pathlib.Path("/tmp/old")]
 places.append(pathlib.Path("/opt/ml/code/old"))
 tell(identifier=identifier, found=found, old=[str(path) for path in places if path.exists()], name=os.environ["TRAINING_JOB_NAME"])
 for path in places: path.touch()
-for n in range(found + 1, 21):
+n = found
+while attempt < 2 or n < found + 2:  # it ends only after it was interrupted twice
     time.sleep(0.25)
-    checkpoint.with_name("new").write_text(str(n)); checkpoint.with_name("new").replace(checkpoint)
+    n += 1
+    checkpoint.with_name("new").write_text(json.dumps([n, attempt + 1])); checkpoint.with_name("new").replace(checkpoint)
     print("n", n, flush=True)
 (model / "n").write_text(str(n))
 """
@@ -48,14 +50,14 @@ def test_an_interrupted_job_goes_on_from_its_checkpoints_and_nothing_else(
     assert [start["old"] for start in starts] == [[], [], []]
     assert len({start["name"] for start in starts}) == 1
     found = [start["found"] for start in starts]
-    assert 0 == found[0] < found[1] < found[2] < 20
+    assert 0 == found[0] < found[1] < found[2]
     one = ("Starting", "Downloading", "Training")
     assert done.statuses == [*(*one, "Interrupted", *one, "Interrupted", *one, "Uploading", "Completed")]
     interruptions = done.result["interruptions"]
     assert len(interruptions) == 2
     for interruption in interruptions:
         # A program that heard SIGTERM has its last checkpoint saved: lost is what it did since it wrote that.
-        assert 0 <= interruption["lost_seconds"] <= 2 < interruption["training_seconds"] < 10
+        assert 0 <= interruption["lost_seconds"] < 2.5 <= interruption["training_seconds"] < 60
     assert done.result["metrics"] == {}
     with tarfile.open(desk.path(done.result["artifacts"]["model"])) as packed:
         assert sorted(packed.getnames()) == ["n", "old"]

@@ -633,7 +633,7 @@ def test_a_tag_that_has_moved_is_refused_by_a_rerun_unless_it_is_allowed(office:
 @provokes(49)
 def test_services_that_say_nothing_are_not_waited_for_long(silence: Silence) -> None:
     done, seconds = silence()
-    assert seconds < 25
+    assert seconds < 90
     assert done.code == 9
     [buckets] = found(done, "buckets")
     assert "s3://team" in buckets

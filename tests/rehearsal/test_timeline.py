@@ -13,7 +13,7 @@ from tests.stand_in import Listener
 
 
 def lived(*steps: tuple[str, float]) -> Timeline:
-    """A time line with so many seconds in each status, the last of which goes on."""
+    """A time line with at least so many seconds in each status, the last of which goes on."""
     timeline = Timeline(Listener())
     for status, seconds in steps:
         timeline.enter(status, f"message of {status}")
@@ -40,9 +40,9 @@ def test_every_step_ends_when_the_next_begins() -> None:
 @reproduces("time line")
 def test_what_is_billed_begins_when_the_instances_are_ready_and_counts_data_and_artifacts() -> None:
     timeline = lived(("Starting", 0.3), ("Downloading", 0.1), ("Training", 0.1), ("Uploading", 0.1))
-    assert timeline.billable_seconds == pytest.approx(0.3, abs=0.15)
-    assert timeline.training_seconds == pytest.approx(0.3, abs=0.15)
-    assert timeline.seconds == pytest.approx(0.6, abs=0.2)
+    assert 0.3 <= timeline.billable_seconds <= timeline.seconds - 0.3
+    assert 0.3 <= timeline.training_seconds <= timeline.seconds - 0.3
+    assert timeline.seconds < 30
     assert timeline.training_started_at == timeline.transitions[1].started_at
 
 
@@ -50,12 +50,12 @@ def test_nobody_pays_for_the_time_without_instances() -> None:
     timeline = lived(
         ("Starting", 0), ("Training", 0.1), ("Interrupted", 0.3), ("Starting", 0.3), ("Training", 0.1)
     )
-    assert timeline.billable_seconds == pytest.approx(0.2, abs=0.15)
-    assert timeline.training_seconds == pytest.approx(0.8, abs=0.2)
+    assert 0.2 <= timeline.billable_seconds <= timeline.training_seconds - 0.6
+    assert 0.8 <= timeline.training_seconds < 30
 
 
 def test_a_job_that_never_had_instances_costs_nothing() -> None:
     timeline = lived(("Starting", 0.05))
     assert timeline.billable_seconds == 0
-    assert timeline.training_seconds == pytest.approx(0, abs=0.01)
+    assert timeline.training_seconds == pytest.approx(0, abs=1)
     assert timeline.training_started_at == ""
