@@ -2,12 +2,15 @@
 
 The standard decorator compiles six methods for each class whenever Python starts, a third of a millisecond each time: with a
 hundred classes that was a quarter of what it took to begin a rehearsal. Here all classes share methods that look the fields
-up when they are called. They are dataclasses otherwise: `field`, `fields`, `replace` and `asdict` know them.
+up when they are called, and even the fields are worked out when somebody asks for them first, since most programs ask a few
+classes only. They are dataclasses otherwise: `field`, `fields`, `replace` and `asdict` know them.
 """
 
 from __future__ import annotations
 
+import threading
 from dataclasses import MISSING, FrozenInstanceError, dataclass, field, fields
+from inspect import get_annotations
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 if TYPE_CHECKING:
@@ -19,22 +22,53 @@ else:
 
 
 _Class = TypeVar("_Class")
+# Two threads must not complete a class at once; one may come upon a class that is built on another.
+_completing = threading.RLock()
 
 
 @dataclass_transform(frozen_default=True, field_specifiers=(field,))
 def frozen(cls: type[_Class]) -> type[_Class]:
     """Makes a class a dataclass whose instances do not change; methods that it has already stay.
 
-    Known of the standard decorator and missing here: its own arguments, `__post_init__`, `InitVar`, `kw_only` and `__slots__`.
+    Known of the standard decorator and missing here: its own arguments, `__post_init__`, `ClassVar`, `InitVar`, `kw_only` and
+    `__slots__`.
     """
-    # Without a docstring, the standard decorator takes as long to write one as for all the rest.
-    cls.__doc__ = cls.__doc__ or ""
-    made: Any = dataclass(init=False, repr=False, eq=False)(cls)  # the same class
-    made.__compared__ = tuple(one.name for one in fields(made) if one.compare)
+    made: Any = cls
+    inherited = getattr(cls, "__match_args__", ())
+    names = tuple(dict.fromkeys((*inherited, *get_annotations(cls))))
+    setattr(made, "__match_args__", names)  # noqa: B010 - mypy lets nobody assign to it
+    for name in ("__dataclass_fields__", "__compared__"):
+        setattr(made, name, _Later(cls, name))
     for name, method in _METHODS.items():
         if name not in made.__dict__:
             setattr(made, name, method)
     return cls
+
+
+class _Later:
+    """Stands in a class for what is known once the standard decorator has looked at it, and lets it look when it is read.
+
+    Args:
+        cls: The class.
+        name: The attribute.
+    """
+
+    def __init__(self, cls: Any, name: str) -> None:  # noqa: ANN401 - a class of any kind
+        self._class = cls
+        self._name = name
+
+    def __get__(self, instance: object, owner: type | None = None) -> Any:  # noqa: ANN401 - whatever it is
+        with _completing:
+            if self._class.__dict__[self._name] is self:
+                _complete_class(self._class)
+        return self._class.__dict__[self._name]
+
+
+def _complete_class(cls: Any) -> None:  # noqa: ANN401 - a class of any kind
+    # Without a docstring, the standard decorator takes as long to write one as for all the rest.
+    cls.__doc__ = cls.__doc__ or ""
+    dataclass(init=False, repr=False, eq=False)(cls)
+    cls.__compared__ = tuple(one.name for one in fields(cls) if one.compare)
 
 
 def _init(self: Any, *values: object, **named: object) -> None:  # noqa: ANN401 - of any of the classes

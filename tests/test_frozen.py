@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+import importlib
+import pkgutil
+import sys
+import threading
+from collections.abc import Callable, Iterator
 from dataclasses import FrozenInstanceError, asdict, dataclass, field, fields, is_dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -12,6 +16,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import sagemaker_launcher
 from sagemaker_launcher.frozen import frozen
 
 
@@ -125,3 +130,47 @@ def test_a_class_that_is_built_on_another_compares_all_its_fields() -> None:
     assert Aged("x", 1) != Aged("x", 2)
     assert Aged("x") == Aged(name="x", age=0)
     assert Aged("x") != Named("x")
+
+
+@pytest.fixture
+def restless() -> Iterator[None]:
+    """Threads take turns as often as they can."""
+    usual = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    yield
+    sys.setswitchinterval(usual)
+
+
+@pytest.mark.usefixtures("restless")
+def test_a_class_is_completed_once_whoever_asks_first() -> None:
+    kinds = [made(frozen) for _ in range(300)]
+    found: list[object] = []
+
+    def look(start: threading.Barrier) -> None:
+        for kind in kinds:
+            start.wait()
+            found.append(kind(1))
+
+    start = threading.Barrier(8, timeout=30)
+    threads = [threading.Thread(target=look, args=(start,)) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(found) == 8 * len(kinds)  # a thread that came upon half a class would have ended
+
+
+def frozen_classes() -> Iterator[Any]:
+    """Every frozen class of the package."""
+    for module in pkgutil.walk_packages(sagemaker_launcher.__path__, "sagemaker_launcher."):
+        for one in vars(importlib.import_module(module.name)).values():
+            if isinstance(one, type) and one.__module__ == module.name and "__compared__" in vars(one):
+                yield one
+
+
+def test_all_classes_of_the_package_are_dataclasses_to_the_standard_library() -> None:
+    classes = list(frozen_classes())
+    assert len(classes) > 100
+    for cls in classes:
+        # Refuses what the standard decorator would refuse, such as a default that can change, and counts what it counts.
+        assert cls.__match_args__ == tuple(one.name for one in fields(cls)), cls
