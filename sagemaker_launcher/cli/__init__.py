@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import importlib
 import io
 import os
@@ -18,8 +17,6 @@ from sagemaker_launcher.errors import CommandInterrupted, ExitCode, LauncherErro
 from sagemaker_launcher.interrupts import Interrupted, end_on_next_signal, raise_on_signals
 from sagemaker_launcher.spelling import nearest
 
-# New objects after which Python looks for garbage. To look after every 700, as it does on its own, is a tenth of our start.
-_GARBAGE_AFTER = 50_000
 # Name, module and one line of help: `--help` must not import the commands.
 _COMMANDS = {
     "launch": ("launching", "Start a job from a SageMaker config and its training config."),
@@ -89,7 +86,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
     raise_on_signals()
-    gc.set_threshold(_GARBAGE_AFTER)
     if isinstance(sys.stdout, io.TextIOWrapper):
         # A character that the terminal's character set lacks is no reason to fail.
         sys.stdout.reconfigure(errors="backslashreplace")
