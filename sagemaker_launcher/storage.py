@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import secrets
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -23,6 +22,7 @@ from sagemaker_launcher.errors import (
 from sagemaker_launcher.frozen import frozen
 from sagemaker_launcher.naming import S3Uri
 from sagemaker_launcher.unfinished import unfinished
+from sagemaker_launcher.unique import unique_name
 
 _TEMPORARY = ".incomplete"
 _CHUNK_BYTES = 2**20
@@ -235,7 +235,7 @@ def _tag(status: os.stat_result) -> str:
 def appearing(path: Path) -> Iterator[BinaryIO]:
     """A file to write, in a folder that is made when needed, that takes its name only when the block ends well, and leaves nothing otherwise."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    incomplete = path.with_name(secrets.token_hex(8))
+    incomplete = path.with_name(unique_name(8))
     try:
         with incomplete.open("wb") as file:
             yield file

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import fcntl
 import os
-import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
+
+from sagemaker_launcher.unique import unique_name
 
 
 @contextmanager
@@ -20,7 +21,7 @@ def unfinished(folder: Path) -> Iterator[Path]:
     folder.mkdir(parents=True, exist_ok=True)
     remove_abandoned(folder)
     while True:
-        path = folder / secrets.token_hex(8)
+        path = folder / unique_name(8)
         with path.open("xb") as file:
             if hold(file):
                 try:

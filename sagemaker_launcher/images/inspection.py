@@ -6,7 +6,6 @@ import json
 import os
 import platform
 import posixpath
-import secrets
 import subprocess
 import tarfile
 from collections.abc import Iterator
@@ -29,6 +28,7 @@ from sagemaker_launcher.images.checks import (
     places_to_look,
 )
 from sagemaker_launcher.interrupts import shielded
+from sagemaker_launcher.unique import unique_name
 
 LABEL = "sagemaker-launcher.image-check"  # of the containers that are made for this, and never started
 _HEAD_MAX = 64 * 1024  # bytes of a file that are read
@@ -84,7 +84,7 @@ def read_manifest(engine: Engine, image: str) -> Manifest:
 @contextmanager
 def _container(engine: Engine, facts: ImageFacts) -> Iterator[str]:
     """A container of the image that is never started."""
-    name = f"{LABEL.replace('.', '-')}-{secrets.token_hex(6)}"
+    name = f"{LABEL.replace('.', '-')}-{unique_name(6)}"
     remove_abandoned(engine)
     try:
         # The name is ours, and the container is removed by it even if a signal ends the program that makes it.

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 import os
-import secrets
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import asdict
@@ -18,6 +17,7 @@ from sagemaker_launcher.clock import utc_now
 from sagemaker_launcher.documents import read_document
 from sagemaker_launcher.errors import LauncherError, NotFoundError, UnavailableError
 from sagemaker_launcher.frozen import frozen
+from sagemaker_launcher.unique import unique_name
 from sagemaker_launcher.user_cache import cache_folder, place
 
 if TYPE_CHECKING:
@@ -121,7 +121,7 @@ def _is_price(rate: float) -> bool:
 def _keep(region: str, instance_type: str, price: Price) -> None:
     path = _file(cache_folder(), region, instance_type)
     path.parent.mkdir(exist_ok=True)
-    incomplete = path.with_name(f"{secrets.token_hex(8)}.incomplete")
+    incomplete = path.with_name(f"{unique_name(8)}.incomplete")
     try:
         incomplete.write_text(json.dumps(asdict(price)))
         incomplete.replace(path)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
-import secrets
 import shutil
 import threading
 import time
@@ -19,6 +18,7 @@ from sagemaker_launcher.errors import EnvironmentProblemError
 from sagemaker_launcher.rehearsal.channels import Placed
 from sagemaker_launcher.storage import Check, Storage, changed
 from sagemaker_launcher.unfinished import hold, remove_abandoned
+from sagemaker_launcher.unique import unique_name
 
 LIMIT_VARIABLE = "SAGEMAKER_LAUNCHER_CACHE_GB"
 _LIMIT_GIB = 50.0
@@ -181,7 +181,7 @@ class DataCache:
                 done.put(placed)
 
     def _fetch_one(self, placed: Placed, check: Check) -> None:
-        path, entry = f"{self._incoming}/{secrets.token_hex(8)}", self._entry(placed)
+        path, entry = f"{self._incoming}/{unique_name(8)}", self._entry(placed)
         with _disk_errors(Path(path)):
             try:
                 with open(path, "wb") as file:  # noqa: PTH123 - thousands of files

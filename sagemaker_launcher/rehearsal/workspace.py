@@ -5,7 +5,6 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-import secrets
 import shutil
 import stat
 from collections.abc import Callable, Iterator
@@ -14,6 +13,7 @@ from pathlib import Path
 
 from sagemaker_launcher.errors import LauncherError
 from sagemaker_launcher.frozen import frozen
+from sagemaker_launcher.unique import unique_name
 from sagemaker_launcher.user_cache import cannot_write
 
 _FOLDER, _LOCK = "rehearsals", ".lock"
@@ -83,7 +83,7 @@ def _make_accessible(folder: Path) -> None:
 
 def _lock_new(root: Path, facts: dict[str, str]) -> tuple[int, Path]:
     while True:
-        path = root / f"{secrets.token_hex(6)}{_LOCK}"
+        path = root / f"{unique_name(6)}{_LOCK}"
         lock = os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600)
         if _take(lock) and path.exists():
             os.write(lock, json.dumps(facts).encode())
