@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 from sagemaker_launcher import strict_yaml
@@ -77,7 +77,7 @@ class Override:
         return f"{self.option} {self.key}"
 
 
-@dataclass
+@frozen
 class Merged:
     """The outcome of merging: complete values, where each given key came from, and what was wrong.
 

@@ -9,10 +9,9 @@ after the other before the job starts.
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime, timezone
 from enum import Enum
 from pathlib import Path
@@ -55,6 +54,7 @@ from sagemaker_launcher.request import Request, create_training_job_request
 from sagemaker_launcher.result import IN_PROGRESS, JobBrokenError, JobResult
 from sagemaker_launcher.storage import Storage, sha256
 from sagemaker_launcher.targets import Prepared, Target
+from sagemaker_launcher.unique import unique_name
 
 if TYPE_CHECKING:
     from sagemaker_launcher.aws import Identity
@@ -302,7 +302,7 @@ def _plan(
     checkpoints: str = "",
 ) -> Plan:
     allowed = _refuse_secrets(configs)
-    name = job_name(configs.sagemaker["EXPERIMENT_NAME"], datetime.now(timezone.utc), secrets.token_hex(3))
+    name = job_name(configs.sagemaker["EXPERIMENT_NAME"], datetime.now(timezone.utc), unique_name(3))
     job = configs.job(name)
     if checkpoints:
         job = replace(job, checkpoints_uri=checkpoints)
@@ -345,9 +345,11 @@ class _Stage(Enum):
     STARTED = "the job was archived and not carried out"
 
 
-@dataclass
 class _Progress:
-    stage: _Stage = _Stage.PLANNED
+    """How far a launch has come."""
+
+    def __init__(self) -> None:
+        self.stage = _Stage.PLANNED
 
 
 @contextmanager

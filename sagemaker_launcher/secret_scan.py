@@ -6,8 +6,9 @@ import binascii
 import functools
 import itertools
 import re
+from dataclasses import replace
 from enum import Enum, auto
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from sagemaker_launcher.errors import UnsafeError
 from sagemaker_launcher.frozen import frozen
@@ -102,7 +103,8 @@ def refuse(scans: Iterable[Scan]) -> None:
         raise UnsafeError(message, hint=_HINT, code="secret_found")
 
 
-class _Line(NamedTuple):
+@frozen
+class _Line:
     name: str
     number: int
     text: str
@@ -110,14 +112,16 @@ class _Line(NamedTuple):
     shown: bool = True
 
 
-class _Hit(NamedTuple):
+@frozen
+class _Hit:
     start: int
     end: int
     rule: str
     masked: str
 
 
-class _Opened(NamedTuple):
+@frozen
+class _Opened:
     """A line that ends before the value it announces: a YAML block scalar, a parenthesis."""
 
     key: str
@@ -166,7 +170,7 @@ def _hits(line: _Line, formats: tuple[_Format, ...]) -> list[_Hit]:
     if len(line.text) > _WINDOW:
         step = _WINDOW - _OVERLAP
         starts = range(0, len(line.text), step)
-        windows = (line._replace(text=line.text[start : start + _WINDOW]) for start in starts)
+        windows = (replace(line, text=line.text[start : start + _WINDOW]) for start in starts)
         # What the end of a window cuts in two is whole in the next one.
         found = (hit for window in windows for hit in _hits(window, formats))
         return [hit for hit in found if hit.start < step or hit.end < _WINDOW]
@@ -421,7 +425,9 @@ _ANNOTATION = r"[A-Za-z][\w.\[\]|, ]{0,60}=[ \t]*(?=[rbufRBUF]{0,2}\\?[\"'])"
 _OPENER = r"(?<![\w.-])(?P<key>[A-Za-z_][\w.-]{2,127})\\?[\"']?\]?[ \t]*[:=][ \t]*(?:[|>][-+]?|\(|\\)?$"
 
 # In these an unquoted word is a variable or a type.
-_CODE = r"(?i).*\.(?:c|cc|cpp|cs|cuh?|go|h|hpp|ipynb|java|jl|jsx?|kt|lua|mjs|php|pyi?|pyx|rb?|rs|scala|swift|tf|tsx?)"
+_CODE = frozenset(
+    "c cc cpp cs cu cuh go h hpp ipynb java jl js jsx kt lua mjs php py pyi pyx r rb rs scala swift tf ts tsx".split()  # noqa: SIM905
+)
 
 
 class _Kind(Enum):
@@ -434,7 +440,7 @@ class _Kind(Enum):
 
 
 def _is_code(name: str) -> bool:
-    return bool(_regex(_CODE).fullmatch(name))
+    return "." in name and name.rpartition(".")[2].lower() in _CODE
 
 
 def _named(text: str, *, code: bool) -> Iterator[_Hit]:
@@ -532,7 +538,8 @@ def _is_random(value: str) -> bool:
 # --- the two sides of a unified diff ---
 
 
-class _Side(NamedTuple):
+@frozen
+class _Side:
     """One side of a diff: its marks, the other side's mark, its file header, its group in a hunk's header, its label."""
 
     mark: str

@@ -11,7 +11,6 @@ import re
 import stat
 from collections import abc
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, TypeAlias
@@ -44,10 +43,9 @@ _FLOAT = re.compile(r"[-+]?(?:\.[0-9]+|[0-9]+\.[0-9]*|[0-9]+(?=[eE]))(?:[eE][-+]
 _NOT_FINITE = re.compile(r"[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)")
 
 # What YAML forbids, and four more: a byte order mark inside the text, and U+0085, U+2028 and U+2029, which
-# break lines in YAML 1.1 but not in 1.2.
-_BAD_CHARACTER = re.compile(
-    r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff\ufeff\ufffe\uffff]"
-)
+# break lines in YAML 1.1 but not in 1.2. Compiling all of it takes far longer than what ASCII texts need of it.
+_BAD_CHARACTER = r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff\ufeff\ufffe\uffff]"
+_BAD_ASCII = r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]"
 _LINE_BREAK = re.compile(r"\r\n|\r|\n")
 _DIRECTIVE = re.compile(r"(?:\A|[\r\n])(%[^\r\n]*)")
 _VERSION_DIRECTIVE = re.compile(r"%YAML[ \t]+1\.2[ \t]*(?:[ \t]#.*)?")
@@ -300,16 +298,15 @@ class _Places:
         return line, offset - self._starts[line - 1] + 1
 
 
-@dataclass
 class _Open:
     """A list or mapping whose end is still to come."""
 
-    is_mapping: bool
-    line: int
-    column: int
-    items: list[Node] = field(default_factory=list)
-    entries: dict[str, Entry] = field(default_factory=dict)
-    key: Scalar | None = None
+    def __init__(self, is_mapping: bool, line: int, column: int) -> None:
+        self.is_mapping = is_mapping
+        self.items: list[Node] = []
+        self.entries: dict[str, Entry] = {}
+        self.key: Scalar | None = None
+        self._place = (line, column)
 
     @property
     def awaits_key(self) -> bool:
@@ -331,8 +328,8 @@ class _Open:
 
     def closed(self) -> Node:
         if self.is_mapping:
-            return Mapping(MappingProxyType(self.entries), self.line, self.column)
-        return Sequence(tuple(self.items), self.line, self.column)
+            return Mapping(MappingProxyType(self.entries), *self._place)
+        return Sequence(tuple(self.items), *self._place)
 
 
 class _GaveUpError(Exception):
@@ -374,7 +371,7 @@ class _Document:
         return self._root
 
     def _check_characters(self) -> None:
-        match = _BAD_CHARACTER.search(self._text)
+        match = _bad_character(self._text).search(self._text)
         if match:
             place = self._places.of(match.start())
             self._report(place, f"the character U+{ord(match[0]):04X} is not allowed")
@@ -579,4 +576,9 @@ def _text(text: str) -> str:
     if _PLAIN.fullmatch(text) and text.lower() not in _WORDS:
         return text
     # YAML's double quotes know all escapes of JSON.
-    return _BAD_CHARACTER.sub(lambda match: f"\\u{ord(match[0]):04x}", json.dumps(text, ensure_ascii=False))
+    quoted = json.dumps(text, ensure_ascii=False)
+    return _bad_character(quoted).sub(lambda match: f"\\u{ord(match[0]):04x}", quoted)
+
+
+def _bad_character(text: str) -> re.Pattern[str]:
+    return re.compile(_BAD_ASCII if text.isascii() else _BAD_CHARACTER)

@@ -35,12 +35,11 @@ _INITS = {"tini", "tini-static", "dumb-init", "docker-init", "catatonit"}
 _SHELLS = {"sh", "bash", "dash", "ash", "zsh", "ksh"}
 _HOSTNAME_SCRIPT = "start_with_right_hostname.sh"  # PID 1 of AWS Deep Learning Containers
 _TOOLKIT = "sagemaker_training"  # what the console script `train` of the sagemaker-training toolkit imports
-_SHELL_SCRIPT = re.compile(r"#!.*\b(sh|bash|dash|ash|zsh|ksh)\b")
-_PASSES_ARGUMENTS = re.compile(r"\$[@*1]|\$\{[@*1]")
-_HANDS_OVER = re.compile(
-    r"(^|[;&|({])[ \t]*(exec[ \t]+[^ \t\d<>]|trap[ \t][^\n]{0,200}\b(SIGTERM|TERM|15)\b)", re.MULTILINE
-)
-_RUNS_TRAIN = re.compile(r"(^|[;&|({]|\bexec)\s*(/\S{0,200}/)?train\b")
+# Texts, which `re` compiles when a script is looked into: most images start none.
+_SHELL_SCRIPT = r"#!.*\b(sh|bash|dash|ash|zsh|ksh)\b"
+_PASSES_ARGUMENTS = r"\$[@*1]|\$\{[@*1]"
+_HANDS_OVER = r"(?m)(^|[;&|({])[ \t]*(exec[ \t]+[^ \t\d<>]|trap[ \t][^\n]{0,200}\b(SIGTERM|TERM|15)\b)"
+_RUNS_TRAIN = r"(^|[;&|({]|\bexec)\s*(/\S{0,200}/)?train\b"
 _SHOWN_MAX = 120
 _EXEC_FORM = 'ENTRYPOINT ["python3", "/opt/program/main.py"]'
 _LOST = (
@@ -104,7 +103,7 @@ class ImageFile:
     @property
     def is_shell_script(self) -> bool:
         """Whether a shell executes it."""
-        return bool(_SHELL_SCRIPT.match(self._first_line))
+        return bool(re.match(_SHELL_SCRIPT, self._first_line))
 
     @property
     def is_toolkit(self) -> bool:
@@ -238,7 +237,7 @@ def _start(facts: ImageFacts, files: Files, start: Start) -> Finding:
             f"{_EXEC_FORM} in the Dockerfile; a program that handles SIGTERM needs no init",
         )
     text = _shell_text(words)
-    if text is not None and not _PASSES_ARGUMENTS.search(text):
+    if text is not None and not re.search(_PASSES_ARGUMENTS, text):
         lost = (
             f"; ContainerArguments never reach the program: {_shown(start.arguments)}"
             if start.arguments
@@ -348,7 +347,7 @@ def _swallows(words: tuple[str, ...], files: Files, program: str) -> Finding | N
         )
     text = _shell_text(words)
     if text is not None:
-        if _HANDS_OVER.search(text):
+        if re.search(_HANDS_OVER, text):
             return None
         return _loses(
             "a shell is PID 1, and does not pass SIGTERM on",
@@ -362,7 +361,7 @@ def _swallows(words: tuple[str, ...], files: Files, program: str) -> Finding | N
             "without the toolkit's SM_* variables and arguments then",
         )
     content = files.get(script)
-    if content is not None and not _HANDS_OVER.search(content.head):
+    if content is not None and not re.search(_HANDS_OVER, content.head):
         return _loses(
             f"the shell script {_shown([content.path])} is PID 1, and does not pass SIGTERM on",
             'write exec before its last command, as in: exec python3 /opt/program/main.py "$@"',
@@ -421,7 +420,7 @@ def _next(words: tuple[str, ...], files: Files) -> tuple[str, ...]:
         return _behind_options(words)
     text = _shell_text(words)
     if text is not None:
-        return (_TRAIN,) if _RUNS_TRAIN.search(text) else ()
+        return (_TRAIN,) if re.search(_RUNS_TRAIN, text) else ()
     script = _shell_script(words, files)
     file = files.get(script)
     rest = words[words.index(script) + 1 :] if script else ()
@@ -429,7 +428,7 @@ def _next(words: tuple[str, ...], files: Files) -> tuple[str, ...]:
         return ()
     if file is None and script in files:
         return ()
-    if file is None or _PASSES_ARGUMENTS.search(file.head):
+    if file is None or re.search(_PASSES_ARGUMENTS, file.head):
         return rest
     return ()
 

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING
 
 from sagemaker_launcher.events import Events
 from sagemaker_launcher.job import CONFIG_CHANNEL, TRAINING_CONFIG_FILE
 from sagemaker_launcher.rehearsal.cache import DataCache
 from sagemaker_launcher.rehearsal.channels import ChannelContent, Placed
 from sagemaker_launcher.rehearsal.hosts import Host
-from sagemaker_launcher.rehearsal.pipes import PipeFeeder
 from sagemaker_launcher.rehearsal.tree import Tree
+
+if TYPE_CHECKING:
+    from sagemaker_launcher.rehearsal.pipes import PipeFeeder
 
 PIPE, FAST_FILE = "Pipe", "FastFile"
 _WORTH_A_WORD, _MANY = 1024 * 1024, 20  # bytes and objects that take so long that somebody may wonder
@@ -62,14 +65,21 @@ class Inputs:
     @contextmanager
     def feeding(self, trees: dict[Host, Tree]) -> Iterator[list[PipeFeeder]]:
         """Feeds the FIFOs of all hosts while the block runs; gives the feeders, which know what went wrong."""
-        feeders = []
+        feeders = [
+            self._feeder(content, objects, tree)
+            for host, tree in trees.items()
+            for content, objects in self._of(host)
+            if content.mode == PIPE
+        ]
         with ExitStack() as stack:
-            for host, tree in trees.items():
-                for content, objects in self._of(host):
-                    if content.mode == PIPE:
-                        feeders.append(PipeFeeder(content, objects, tree.data, self._cache))
-                        stack.enter_context(feeders[-1].running())
+            for feeder in feeders:
+                stack.enter_context(feeder.running())
             yield feeders
+
+    def _feeder(self, content: ChannelContent, objects: tuple[Placed, ...], tree: Tree) -> PipeFeeder:
+        from sagemaker_launcher.rehearsal.pipes import PipeFeeder  # noqa: PLC0415 - few jobs have a pipe
+
+        return PipeFeeder(content, objects, tree.data, self._cache)
 
     def size(self, host: Host) -> int:
         """Bytes on a host's disk."""

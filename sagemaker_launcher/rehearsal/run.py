@@ -8,7 +8,7 @@ from contextlib import ExitStack
 from dataclasses import field
 from enum import Enum
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from sagemaker_launcher.clock import utc_now
 from sagemaker_launcher.errors import LauncherError
@@ -16,8 +16,6 @@ from sagemaker_launcher.events import Events
 from sagemaker_launcher.frozen import frozen
 from sagemaker_launcher.interrupts import Interrupted, shielded
 from sagemaker_launcher.naming import S3Uri
-from sagemaker_launcher.rehearsal.artifacts import save_artifacts
-from sagemaker_launcher.rehearsal.checkpoints import CheckpointSync
 from sagemaker_launcher.rehearsal.crew import Crew, Ended
 from sagemaker_launcher.rehearsal.hosts import Host
 from sagemaker_launcher.rehearsal.inputs import Inputs
@@ -38,6 +36,9 @@ from sagemaker_launcher.result import (
     JobResult,
 )
 from sagemaker_launcher.storage import Storage
+
+if TYPE_CHECKING:
+    from sagemaker_launcher.rehearsal.checkpoints import CheckpointSync
 
 _KILLED = 137  # 128 + SIGKILL, as a shell shows it
 _OTHERS_GRACE_S = 10.0  # for the other hosts when one has failed: nothing says how long the service waits
@@ -182,6 +183,8 @@ class Run:
     def _restore(self, trees: Mapping[Host, Tree]) -> dict[Host, CheckpointSync]:
         if "CheckpointConfig" not in self._stage.request:
             return {}
+        from sagemaker_launcher.rehearsal.checkpoints import CheckpointSync  # noqa: PLC0415 - many jobs have none
+
         place = S3Uri.parse(self._stage.request["CheckpointConfig"]["S3Uri"])
         folders = {host: tree.checkpoints(self._stage.request) for host, tree in trees.items()}
         syncs = {
@@ -286,6 +289,8 @@ class Run:
 
     def _finish(self, end: _End) -> JobResult:
         """Uploads what the programs left, and judges."""
+        from sagemaker_launcher.rehearsal.artifacts import save_artifacts  # noqa: PLC0415 - the program had to start soon
+
         self._timeline.enter("Uploading", "Uploading generated training model")
         artifacts: dict[str, str] = {}
         problem = end.saved_problem

@@ -10,9 +10,10 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from sagemaker_launcher.archive.experiments import Sealed
 from sagemaker_launcher.clock import utc_now
@@ -29,10 +30,8 @@ from sagemaker_launcher.rehearsal.inputs import FAST_FILE
 from sagemaker_launcher.rehearsal.leftovers import ENGINE, IMAGE, label, take_over
 from sagemaker_launcher.rehearsal.limits import has_gpus
 from sagemaker_launcher.rehearsal.logs import KeepLog
-from sagemaker_launcher.rehearsal.network import Network
 from sagemaker_launcher.rehearsal.program import OnLine, Program
 from sagemaker_launcher.rehearsal.rehearsal import Rehearsal
-from sagemaker_launcher.rehearsal.toolkit import Machine
 from sagemaker_launcher.rehearsal.tree import (
     CONTAINER_BASE,
     Tree,
@@ -45,6 +44,9 @@ from sagemaker_launcher.rehearsal.workspace import Workspace
 from sagemaker_launcher.request import Request
 from sagemaker_launcher.result import JobResult
 from sagemaker_launcher.targets import Prepared, Started
+
+if TYPE_CHECKING:
+    from sagemaker_launcher.rehearsal.network import Network
 
 _PLATFORM = "linux/amd64"
 _PULL_TIMEOUT_S = 3600.0
@@ -105,7 +107,7 @@ class DockerTarget:
         self._image_facts = facts
         for note in notes_on_start(facts, request):
             events.note(note)
-        self._gpus = any(map(has_gpus, job.machines.instance_types)) and Machine.detect().gpus > 0
+        self._gpus = any(map(has_gpus, job.machines.instance_types)) and _has_gpus_here()
         folder = self._code_folder
         if folder and not _mentions(facts, request, self._source.container_folder):
             events.note(
@@ -192,7 +194,7 @@ class DockerTarget:
         )
 
 
-@dataclass
+@frozen
 class _Runner:
     """Starts the container of each host; see `rehearsal.run.Runner`."""
 
@@ -208,7 +210,7 @@ class _Runner:
     gpus: bool
     events: Events
     _problems: list[str] = field(default_factory=list)  # of the present attempt
-    _told: str = ""  # of the last one
+    _told: list[str] = field(default_factory=list)  # of the last one
     _containers: list[str] = field(default_factory=list)
     _attempts: dict[Host, int] = field(default_factory=dict)
 
@@ -231,7 +233,8 @@ class _Runner:
             self._containers.clear()
         for problem in self._problems:
             self.events.note(problem)
-        self._told, self._problems[:] = "; ".join(self._problems), []
+        self._told[:] = self._problems
+        self._problems.clear()
         self.take_over(self.space.folder)
 
     def open_up(self, host: Host, folder: str) -> None:
@@ -242,7 +245,7 @@ class _Runner:
 
     def unexplained(self, exit_code: int) -> str:  # noqa: ARG002 - the service knows no more than the code either
         """See `Runner`."""
-        return self._told
+        return "; ".join(self._told)
 
     def take_over(self, folder: Path) -> None:
         """Makes the user the owner of what containers wrote in a folder."""
@@ -333,6 +336,8 @@ class _Runner:
         hosts = hosts_of(self.request)
         if len(hosts) == 1:
             return None
+        from sagemaker_launcher.rehearsal.network import Network  # noqa: PLC0415 - most jobs have one host
+
         isolated = self.request.get("EnableNetworkIsolation", False)
         return Network.create(self.engine, self.space.identifier, hosts, isolated=isolated)
 
@@ -349,6 +354,12 @@ def _copy_code(source: Path, target: Path) -> None:
             hint="only files, folders and links can be in SOURCE.DIR",
             code="no_source",
         ) from error
+
+
+def _has_gpus_here() -> bool:
+    from sagemaker_launcher.rehearsal.toolkit import Machine  # noqa: PLC0415 - most jobs want no GPU
+
+    return Machine.detect().gpus > 0
 
 
 def _mentions(facts: ImageFacts, request: Request, folder: str) -> bool:
