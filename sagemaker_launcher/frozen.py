@@ -9,7 +9,8 @@ classes only. They are dataclasses otherwise: `field`, `fields`, `replace` and `
 from __future__ import annotations
 
 import threading
-from dataclasses import MISSING, FrozenInstanceError, dataclass, field, fields
+from dataclasses import MISSING, Field, FrozenInstanceError, dataclass, field, fields
+from functools import cache
 from inspect import get_annotations
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
@@ -34,41 +35,37 @@ def frozen(cls: type[_Class]) -> type[_Class]:
     `__slots__`.
     """
     made: Any = cls
-    inherited = getattr(cls, "__match_args__", ())
-    names = tuple(dict.fromkeys((*inherited, *get_annotations(cls))))
+    own = get_annotations(cls)
+    names = tuple(dict.fromkeys((*getattr(cls, "__match_args__", ()), *own)))
     setattr(made, "__match_args__", names)  # noqa: B010 - mypy lets nobody assign to it
-    for name in ("__dataclass_fields__", "__compared__"):
-        setattr(made, name, _Later(cls, name))
+    given = {name: vars(cls)[name] for name in own if name in vars(cls)}
+    defaults = {name: value for name, value in given.items() if not _is_bare(value)}
+    made.__defaults__ = {**getattr(cls, "__defaults__", {}), **defaults}
+    made.__dataclass_fields__ = _Fields(cls)
     for name, method in _METHODS.items():
         if name not in made.__dict__:
             setattr(made, name, method)
     return cls
 
 
-class _Later:
-    """Stands in a class for what is known once the standard decorator has looked at it, and lets it look when it is read.
+class _Fields:
+    """Stands in a class for its fields, until somebody asks for them: then the standard decorator finds them.
 
     Args:
         cls: The class.
-        name: The attribute.
     """
 
-    def __init__(self, cls: Any, name: str) -> None:  # noqa: ANN401 - a class of any kind
+    def __init__(self, cls: type) -> None:
         self._class = cls
-        self._name = name
 
-    def __get__(self, instance: object, owner: type | None = None) -> Any:  # noqa: ANN401 - whatever it is
+    def __get__(self, instance: object, owner: type | None = None) -> Any:  # noqa: ANN401 - as Python wants it
+        cls: Any = self._class
         with _completing:
-            if self._class.__dict__[self._name] is self:
-                _complete_class(self._class)
-        return self._class.__dict__[self._name]
-
-
-def _complete_class(cls: Any) -> None:  # noqa: ANN401 - a class of any kind
-    # Without a docstring, the standard decorator takes as long to write one as for all the rest.
-    cls.__doc__ = cls.__doc__ or ""
-    dataclass(init=False, repr=False, eq=False)(cls)
-    cls.__compared__ = tuple(one.name for one in fields(cls) if one.compare)
+            if vars(cls)["__dataclass_fields__"] is self:
+                # Without a docstring, the decorator takes as long to write one as for all the rest.
+                cls.__doc__ = cls.__doc__ or ""
+                dataclass(init=False, repr=False, eq=False)(cls)
+        return cls.__dataclass_fields__
 
 
 def _init(self: Any, *values: object, **named: object) -> None:  # noqa: ANN401 - of any of the classes
@@ -89,12 +86,26 @@ def _complete(self: Any, values: tuple[object, ...], named: dict[str, object]) -
     state.update(named)
     if len(state) == len(names):
         return
-    rest = [one for one in fields(self) if one.name not in state]
-    lacking = [one.name for one in rest if one.default is MISSING and one.default_factory is MISSING]
+    defaults = {
+        name: _made(self.__defaults__[name])
+        for name in names
+        if name not in state and name in self.__defaults__
+    }
+    lacking = [name for name in names if name not in state and name not in defaults]
     if lacking:
         raise TypeError(f"{name_of_class}() lacks {', '.join(lacking)}")
-    for one in rest:
-        state[one.name] = one.default if one.default_factory is MISSING else one.default_factory()
+    state.update(defaults)
+
+
+def _is_bare(default: object) -> bool:
+    """Whether this is a `field()` that has no default."""
+    return isinstance(default, Field) and default.default is MISSING and default.default_factory is MISSING
+
+
+def _made(default: object) -> object:
+    if not isinstance(default, Field):
+        return default
+    return default.default if default.default_factory is MISSING else default.default_factory()
 
 
 def _repr(self: Any) -> str:  # noqa: ANN401 - as above
@@ -103,7 +114,12 @@ def _repr(self: Any) -> str:  # noqa: ANN401 - as above
 
 
 def _key(self: Any) -> tuple[object, ...]:  # noqa: ANN401 - as above
-    return tuple([getattr(self, name) for name in self.__compared__])
+    return tuple([getattr(self, name) for name in _compared(self.__class__)])
+
+
+@cache
+def _compared(cls: Any) -> tuple[str, ...]:  # noqa: ANN401 - as above
+    return tuple(one.name for one in fields(cls) if one.compare)
 
 
 def _eq(self: object, other: object) -> bool:

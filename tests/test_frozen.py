@@ -24,7 +24,7 @@ def made(decorator: Callable[[type], type]) -> Any:
     """A class of one name, whoever makes it."""
 
     class Point:
-        a: int
+        a: int = field(metadata={"unit": "m"})
         b: str = "b"
         c: tuple[int, ...] = ()
         d: dict[str, int] = field(default_factory=dict, compare=False)
@@ -164,7 +164,7 @@ def frozen_classes() -> Iterator[Any]:
     """Every frozen class of the package."""
     for module in pkgutil.walk_packages(sagemaker_launcher.__path__, "sagemaker_launcher."):
         for one in vars(importlib.import_module(module.name)).values():
-            if isinstance(one, type) and one.__module__ == module.name and "__compared__" in vars(one):
+            if isinstance(one, type) and one.__module__ == module.name and "__defaults__" in vars(one):
                 yield one
 
 
