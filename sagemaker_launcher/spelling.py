@@ -14,6 +14,6 @@ def nearest(word: str, words: Iterable[str], count: int = 1, likeness: float = 0
         count: How many at most.
         likeness: How alike at least, from 0 to 1, as `difflib` measures it.
     """
-    import difflib  # noqa: PLC0415 - only for a mistake
+    import difflib  # only for a mistake
 
     return difflib.get_close_matches(word, list(words), count, likeness)
