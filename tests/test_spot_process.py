@@ -370,14 +370,22 @@ def signal_programs(launcher: int, number: signal.Signals) -> None:
             program.send_signal(number)
 
 
+def interrupted_twice(example: CommandLine, project: Project, after_s: float) -> Trained:
+    """Trains with two interruptions; once more, with more time, where the machine was too slow to save anything before them."""
+    after = ("--interrupt-after", f"{after_s:.2f}")
+    again = train(example, project, *after, *after, pauses=(3, 5))
+    if again.resumed or after_s > 60:
+        return again
+    return interrupted_twice(example, project, 3 * after_s)
+
+
 @reproduces("spot", "process")
 def test_the_example_interrupted_twice_ends_as_if_it_had_not_been(
     example: CommandLine, project: Project
 ) -> None:
     whole = train(example, project)
     assert (whole.result["status"], whole.result["interruptions"]) == ("Completed", [])
-    after = ("--interrupt-after", f"{whole.epochs[2] + 0.5:.2f}")
-    again = train(example, project, *after, *after, pauses=(3, 5))
+    again = interrupted_twice(example, project, whole.epochs[2] + 0.5)
     assert again.model == whole.model
     assert again.result["metrics"] == whole.result["metrics"]
     assert len(again.result["interruptions"]) == 2
