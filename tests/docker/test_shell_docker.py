@@ -96,7 +96,8 @@ def test_code_that_is_edited_meanwhile_is_seen_in_the_shell(desk: Desk) -> None:
         desk.project.program("print('the ' + 'other one')")
         shell.sendline("python3 /opt/ml/code/main.py")
         shell.expect_exact("the other one")
-        shell.sendline("sleep 60")
+        shell.sendline("echo asl''eep; sleep 60")
+        shell.expect_exact("asleep")  # a Ctrl-C that comes before is for nobody
         shell.sendintr()
         shell.sendline("echo still $((20 + 3)); exit 5")
         shell.expect_exact("still 23")
