@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 
 _LIBRARIES = {"boto3", "botocore", "click", "rich", "yacs", "yaml"}
+_INTERRUPTED = 130
 _ENVIRONMENT = 15  # errors.ExitCode.ENVIRONMENT, before anything can be imported
 
 
@@ -19,6 +20,8 @@ def _main() -> int:
         if error.name not in _LIBRARIES:
             raise
         return _complain(f"the package {error.name} is not installed")
+    except KeyboardInterrupt:  # so early that nobody else has heard it
+        return _INTERRUPTED
 
 
 def _complain(problem: str) -> int:

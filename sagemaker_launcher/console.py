@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
-from typing import IO, TYPE_CHECKING, Any, TextIO
+from typing import IO, TYPE_CHECKING, Any, TextIO, cast
 
 if TYPE_CHECKING:
     from rich.console import Console as RichConsole
 
 Part = tuple[str, str]  # a text and its style, such as `bold` or `red`; no style is empty
 _KILO = 1000
+_PADDING = 2  # between the columns of a table
+NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 # Characters that make a terminal do things: C0 without tab and newline, DEL and C1, and the bidirectional controls.
 _CONTROLS = {
     code: f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"  # noqa: PLR2004
@@ -41,12 +44,46 @@ def one_line(text: str) -> str:
 
 
 def write(stream: TextIO, text: str) -> None:
-    """Writes a text as it is. A reader that has gone is no error: what is told of goes on."""
-    try:
-        stream.write(text)
-        stream.flush()
-    except BrokenPipeError:
-        _silence(stream)
+    """Writes a text as it is. That nobody can read it any more is no error: what is told of goes on.
+
+    Raises:
+        OSError: There is no room for an answer on stdout, such as on a full disk.
+    """
+    lasting = _Lasting(stream)
+    lasting.write(text)
+    lasting.flush()
+
+
+class _Lasting:
+    """A stream that falls silent for good when its reader has gone, its terminal was closed, or its log found no room.
+
+    Args:
+        stream: stdout, which holds an answer and so does not keep it to itself that there was no room; or stderr.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        with self._forgiving():
+            self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with self._forgiving():
+            self._stream.flush()
+
+    def __getattr__(self, name: str) -> Any:  # noqa: ANN401 - whatever else a stream has
+        return getattr(self._stream, name)
+
+    @contextmanager
+    def _forgiving(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            if self._stream is sys.stdout and error.errno in NO_ROOM:
+                raise
+            silence(self._stream)
 
 
 class Console:
@@ -75,19 +112,43 @@ class Console:
         self._rich.print(Text.assemble(*parts), soft_wrap=True)
 
     def table(self, header: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-        """Columns on a terminal; elsewhere one line each, with tabs between the cells."""
+        """Columns on a terminal that has room for them, and row by row on others; tabs between the cells elsewhere.
+
+        No word is ever cut, so that every name can be copied.
+        """
         cells = [[safe(one_line(cell)) for cell in row] for row in rows]
         if not self.is_terminal:
             lines = ("\t".join(cell.replace("\t", " ") for cell in row) for row in (header, *cells))
             write(self._stream, "".join(f"{line}\n" for line in lines))
             return
+        widths = _column_widths(list(zip(header, *cells, strict=True)), self._rich.width)
+        if widths:
+            self._columns(header, cells, widths)
+        elif cells:
+            self._row_by_row(header, cells)
+        else:
+            self.line(("  ".join(header), "bold"))
+
+    def _columns(self, header: Sequence[str], rows: Iterable[Sequence[str]], widths: Iterable[int]) -> None:
         from rich.table import Table  # noqa: PLC0415 - see the module's docstring
         from rich.text import Text  # noqa: PLC0415
 
-        table = Table(*header, box=None, header_style="bold")
-        for row in cells:
+        table = Table(box=None, padding=(0, _PADDING // 2), header_style="bold")
+        for name, width in zip(header, widths, strict=True):
+            table.add_column(name, width=width)
+        for row in rows:
             table.add_row(*map(Text, row))
         self._rich.print(table)
+
+    def _row_by_row(self, header: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+        """Names and values, one a line; no values, no line."""
+        width = max(map(len, header)) + 2
+        for number, row in enumerate(rows):
+            if number:
+                self.line()
+            for name, cell in zip(header, row, strict=True):
+                if cell:
+                    self.line((name.ljust(width), "bold"), (cell, ""))
 
     @contextmanager
     def progress(self, what: str, total: int) -> Iterator[Callable[[int], None]]:
@@ -117,15 +178,22 @@ class Console:
     def _rich(self) -> RichConsole:
         from rich.console import Console as RichConsole  # noqa: PLC0415 - see the module's docstring
 
-        class LastingConsole(RichConsole):
-            """Falls silent when its reader has gone, where rich would end the process."""
-
-            def on_broken_pipe(self) -> None:
-                self.quiet = True
-                _silence(self.file)
-
         options: dict[str, Any] = {"highlight": False, "markup": False, "emoji": False}
-        return LastingConsole(file=self._stream, **options)
+        return RichConsole(file=cast("IO[str]", _Lasting(self._stream)), **options)
+
+
+def _column_widths(columns: Sequence[Sequence[str]], width: int) -> list[int]:
+    """How wide each column may be, the widest folded first, but between words only; empty when there is no room."""
+    from rich.cells import cell_len  # noqa: PLC0415 - see the module's docstring
+
+    room = width - _PADDING * len(columns)
+    words = [max(cell_len(word) for cell in column for word in cell.split()) for column in columns]
+    whole = [max(map(cell_len, column)) for column in columns]
+    for most in range(room, -1, -1):
+        widths = [max(word, min(text, most)) for word, text in zip(words, whole, strict=True)]
+        if sum(widths) <= room:
+            return widths
+    return []
 
 
 def _bytes(number: float) -> str:
@@ -136,8 +204,8 @@ def _bytes(number: float) -> str:
     return f"{number:,.1f} GB"
 
 
-def _silence(stream: IO[str]) -> None:
-    """After the reader of a pipe has gone, keeps Python from trying again and complaining at exit."""
+def silence(stream: TextIO) -> None:
+    """After nobody can read a stream any more, keeps Python from trying again and complaining at exit."""
     null = os.open(os.devnull, os.O_WRONLY)
     os.dup2(null, stream.fileno())
     os.close(null)

@@ -40,6 +40,7 @@ _CAUSES = (
         "check DOCKER_HOST and `docker context ls`",
     ),
 )
+_TELL_OF_OTHERS = {"run", "manifest", "pull"}  # of the program that ran, and of registries: not of the engine
 _ELSEWHERE = "\nor rehearse without Docker: --on process"
 
 
@@ -107,6 +108,8 @@ class Engine:
             stderr=subprocess.PIPE,
             text=True,
             errors="replace",
+            # Ctrl-C in the terminal is for us: it must not end what is asked in a moment that is shielded from it.
+            start_new_session=True,
         )
 
     def _answer(self, words: tuple[str, ...], process: subprocess.Popen[str], timeout_s: float | None) -> str:
@@ -155,11 +158,13 @@ class Engine:
         process = self._begun.pop(name, None) or self._begin(words)
         found = json.loads(self._answer(words, process, _TIMEOUT_S))[0]
         config = found.get("Config") or {}
+        entry_point = _words(config.get("Entrypoint"))
         pairs = (entry.partition("=") for entry in config.get("Env") or ())
         return ImageFacts(
             identifier=found["Id"],
             system=f"{found.get('Os', 'linux')}/{found.get('Architecture', '')}",
-            entry_point=_words(config.get("Entrypoint")),
+            # One empty word is how a Dockerfile takes back the entry point of its base.
+            entry_point=() if entry_point == ("",) else entry_point,
             arguments=_words(config.get("Cmd")),
             environment={key: value for key, _, value in pairs},
             folder=config.get("WorkingDir") or "",
@@ -173,7 +178,7 @@ class Engine:
         if missing or "not known" in lowered:  # the second in podman's words
             return NotFoundError(f"{self.program} {' '.join(words[:2])}: {said}", code="not_found")
         host = f" at {os.environ['DOCKER_HOST']}" if "DOCKER_HOST" in os.environ else ""
-        if words[0] not in {"run", "manifest"}:  # these tell of the program that ran, and of registries
+        if words[0] not in _TELL_OF_OTHERS:
             for signs, message, hint in _CAUSES:
                 if any(sign in lowered for sign in signs):
                     return EnvironmentProblemError(

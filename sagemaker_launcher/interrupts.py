@@ -14,6 +14,7 @@ from sagemaker_launcher.result import JobResult
 
 _PAUSE_VARIABLE = "SAGEMAKER_LAUNCHER_TEST_PAUSE_AT"
 _PAUSE_S = 60
+_shields: list[list[int]] = []  # the signals that each block holds back, the outermost first
 _SIGNALS = [signal.SIGINT, signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else [])]
 
 
@@ -65,13 +66,22 @@ def shielded() -> Iterator[None]:
         for number in _SIGNALS
         if signal.getsignal(number) is not signal.SIG_IGN
     }
+    _shields.append(held)
     try:
         yield
     finally:
+        _shields.pop()
         for number, handler in previous.items():
             signal.signal(number, handler)
     if held:
         raise Interrupted(held[0])
+
+
+def last_call() -> None:
+    """To be called in a shielded block before what it is for: raises Interrupted when a signal has come by then."""
+    for held in _shields:
+        if held:
+            raise Interrupted(held.pop())
 
 
 @contextmanager

@@ -10,7 +10,7 @@ after the other before the job starts.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from datetime import datetime, timezone
 from enum import Enum
@@ -51,7 +51,7 @@ from sagemaker_launcher.naming import ImageUri, S3Uri, job_name
 from sagemaker_launcher.preflight.subject import Subject
 from sagemaker_launcher.provenance import author, source_state, versions
 from sagemaker_launcher.request import Request, create_training_job_request
-from sagemaker_launcher.result import IN_PROGRESS, JobBrokenError, JobResult
+from sagemaker_launcher.result import IN_PROGRESS, STOPPED, JobBrokenError, JobResult
 from sagemaker_launcher.storage import Storage, sha256
 from sagemaker_launcher.targets import Prepared, Target
 from sagemaker_launcher.unique import unique_name
@@ -364,16 +364,20 @@ def _explaining_interrupts(plan: Plan, progress: _Progress, way_back: str) -> It
         stage, hint = progress.stage, ""
         message = f"interrupted: {stage.value}"
         if interrupted.result is not None:
-            saved = (
-                "what it left is saved" if interrupted.result.artifacts else "nothing that it left is saved"
-            )
-            message = f"interrupted: the job was stopped, and {saved}; archived at {plan.experiment}"
+            message = f"interrupted: {_what_became_of(interrupted.result)}; archived at {plan.experiment}"
         elif stage is _Stage.SEALED:
             hint = f"start it with: rerun {plan.experiment}"
         elif stage is _Stage.STARTED and plan.target == "aws":
             message = f"detached: the job {plan.job.name} goes on, and is billed"
             hint = way_back
         raise CommandInterrupted(message, signal_number=interrupted.number, hint=hint) from None
+
+
+def _what_became_of(result: JobResult) -> str:
+    if result.status != STOPPED:
+        return f"the job had ended before: {result.status}"
+    saved = "what it left is saved" if result.artifacts else "nothing that it left is saved"
+    return f"the job was stopped, and {saved}"
 
 
 def _documents(
@@ -450,11 +454,18 @@ def _record(archive: Archive, sealed: Sealed, launch: Launch, events: Events) ->
 def _follow(
     plan: Plan, target: Target, archive: Archive, folder: S3Uri, manifest: Manifest, events: Events
 ) -> JobResult:
+    recorded = False
+
     def record(result: JobResult) -> None:
-        try:
-            archive.record_result(folder, result, headline_of(manifest, plan.request, result))
-        except LauncherError as error:
-            events.note(f"the archive does not have the result: {error.message}")
+        nonlocal recorded
+        with shielded():
+            if recorded:
+                return
+            recorded = True
+            try:
+                archive.record_result(folder, result, headline_of(manifest, plan.request, result))
+            except LauncherError as error:
+                events.note(f"the archive does not have the result: {error.message}")
 
     def keep_log(path: Path) -> None:
         try:
@@ -462,13 +473,21 @@ def _follow(
         except LauncherError as error:
             events.note(f"the archive does not have the log {path.name}: {error.message}")
 
+    result: JobResult | None = None
     try:
         result = target.follow(plan.request, events, keep_log)
-    except (Interrupted, JobBrokenError) as end:
-        if end.result is not None:
-            record(end.result)
+        pause_point("followed")
+        record(result)
+    except JobBrokenError as end:
+        record(end.result)
         raise
-    record(result)
+    except Interrupted as end:
+        result = result or end.result
+        if result is None:
+            raise
+        with suppress(Interrupted):
+            record(result)
+        raise Interrupted(end.number, result) from None
     return result
 
 

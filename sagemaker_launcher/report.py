@@ -14,7 +14,7 @@ from sagemaker_launcher.console import Console, err, one_line, out, write
 from sagemaker_launcher.differences import Difference
 from sagemaker_launcher.errors import LauncherError
 from sagemaker_launcher.findings import Finding
-from sagemaker_launcher.result import COMPLETED, FAILED, JobResult
+from sagemaker_launcher.result import COMPLETED, FAILED, STOPPED, JobResult
 
 if TYPE_CHECKING:
     from sagemaker_launcher.launch import Plan
@@ -27,12 +27,13 @@ _HOST_COLOURS = ("magenta", "cyan", "green", "blue", "yellow")
 _COLOURS = {COMPLETED: "green", FAILED: "red"}
 _VERDICT_COLOURS = {"ok": "green", "warning": "yellow", "failed": "red", "unknown": "yellow"}
 # https://tldp.org/LDP/abs/html/exitcodes.html: 128 + n is death by signal n.
+_KILLED = 137  # 128 + SIGKILL
 _EXIT_CODES = {
     126: "the program cannot be executed",
     127: "the program was not found",
     132: "illegal instruction: built for another processor",
     134: "aborted",
-    137: "killed, most often for want of memory: try a larger instance",
+    _KILLED: "killed, most often for want of memory: try a larger instance",
     139: "segmentation fault",
     143: "ended by SIGTERM",
 }
@@ -197,7 +198,8 @@ def result_rows(result: JobResult) -> list[tuple[str, str]]:
     if result.failure_reason:
         rows.append(("reason", result.failure_reason))
     if result.exit_code:
-        explained = _EXIT_CODES.get(result.exit_code)
+        unheard = result.status == STOPPED and result.exit_code == _KILLED
+        explained = "killed, since SIGTERM had not ended it" if unheard else _EXIT_CODES.get(result.exit_code)
         rows.append(("exit code", f"{result.exit_code}: {explained}" if explained else str(result.exit_code)))
     if result.training_seconds is not None:
         billable = f", {result.billable_seconds} s billable" if result.billable_seconds is not None else ""

@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import pexpect
 import pytest
 
 from tests.commands import CommandLine, Finished
@@ -384,3 +385,121 @@ def listed_beyond(cli: CommandLine, project: Project) -> list[dict[str, Any]]:
     experiments: list[dict[str, Any]] = done.json["experiments"]
     assert len(experiments) == 32
     return experiments
+
+
+# --- a signal when the job has ended ---
+
+
+@pytest.mark.parametrize("moment", ["ended", "followed"])
+def test_the_result_of_a_job_that_had_ended_survives_a_signal(
+    start: Start, cli: CommandLine, project: Project, temporary: Path, moment: str
+) -> None:
+    process = paused(start, moment)
+    process.send_signal(signal.SIGINT)
+    done = ended(process)
+    assert (done.code, done.has_traceback) == (130, False)
+    assert "error: interrupted: the job had ended before: Completed; archived at s3://" in done.err
+    (experiment,) = listed(cli, project)
+    assert (experiment["state"], experiment["status"]) == ("finished", "Completed")
+    result = document(local(project, experiment["experiment"]), "result.json")
+    assert "model" in result["artifacts"]
+    assert snapshot(temporary) == {}
+
+
+def test_impatience_loses_nothing_that_the_program_had_left(
+    start: Start, cli: CommandLine, project: Project, temporary: Path
+) -> None:
+    project.program(f"{PRELUDE}(base / 'model' / 'm').write_text('x')\n{IGNORES}")
+    process = start()
+    wait_for_line(process, "algo-1 | ready")
+    for _ in range(3):
+        process.send_signal(signal.SIGINT)
+        time.sleep(0.02)
+    done = ended(process)
+    assert (done.code, done.has_traceback) == (130, False)
+    assert "error: interrupted: the job was stopped, and " in done.err
+    (experiment,) = listed(cli, project)
+    assert (experiment["state"], experiment["status"]) == ("finished", "Stopped")
+    assert snapshot(temporary) == {}
+
+
+def test_a_ctrl_c_before_the_program_has_been_imported_is_no_bug(
+    cli: CommandLine, project: Project, tmp_path: Path
+) -> None:
+    (tmp_path / "click.py").write_text("import os, signal\nos.kill(os.getpid(), signal.SIGINT)\n")
+    done = cli(*rehearsal(project), env={"PYTHONPATH": str(tmp_path)})
+    assert (done.code, done.out, done.err) == (130, "", "")
+
+
+# --- nobody reads any more ---
+
+
+def test_a_log_without_room_does_not_end_the_job(cli: CommandLine, project: Project) -> None:
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            cli.command(*rehearsal(project), "--json"),
+            cwd=cli.folder, env=dict(cli.environment), stdout=subprocess.PIPE, stderr=full, text=True, check=False,
+        )  # fmt: skip
+    assert (done.returncode, json.loads(done.stdout)["result"]["status"]) == (0, "Completed")
+
+
+def test_an_answer_without_room_is_an_error_after_the_job_has_been_recorded(
+    cli: CommandLine, project: Project
+) -> None:
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            cli.command(*rehearsal(project), "--json"),
+            cwd=cli.folder, env=dict(cli.environment), stdout=full, stderr=subprocess.PIPE, text=True, check=False,
+        )  # fmt: skip
+    assert done.returncode == 15
+    assert "error: the answer on stdout cannot be written: No space left on device\n" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert [experiment["status"] for experiment in listed(cli, project)] == ["Completed"]
+
+
+@pytest.mark.parametrize("closed", [">&-", "2>&-", "<&- >&- 2>&-"])
+def test_streams_that_are_closed_are_done_without(cli: CommandLine, project: Project, closed: str) -> None:
+    command = ["sh", "-c", f'"$@" {closed}', "sh", *cli.command(*rehearsal(project))]
+    done = subprocess.run(command, cwd=cli.folder, env=dict(cli.environment), capture_output=True, text=True, check=False)  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert [experiment["status"] for experiment in listed(cli, project)] == ["Completed"]
+
+
+def test_a_terminal_that_is_closed_stops_the_job_as_the_service_would(
+    cli: CommandLine, project: Project
+) -> None:
+    project.program(PRELUDE + SAVES)
+    process = pexpect.spawn(
+        cli.command(*rehearsal(project))[0], cli.command(*rehearsal(project))[1:],
+        cwd=str(cli.folder), env=dict(cli.environment), encoding="utf-8", timeout=60, echo=False,
+    )  # fmt: skip
+    process.expect_exact("ready")
+    pid = process.pid
+    process.ptyproc.fileobj.close()  # as when a window is closed: the launcher gets SIGHUP, and cannot write any more
+    _, status = os.waitpid(pid, 0)
+    assert os.waitstatus_to_exitcode(status) == 129
+    (experiment,) = listed(cli, project)
+    result = document(local(project, experiment["experiment"]), "result.json")
+    assert (result["status"], result["exit_code"], list(result["artifacts"])) == ("Stopped", 5, ["model"])
+
+
+# --- what a program leaves in the place of its word ---
+
+
+@pytest.mark.parametrize(
+    "leaves",
+    ["os.mkfifo(base / 'output' / 'failure')", "os.symlink(SECRET, base / 'output' / 'failure')", "(base / 'output' / 'failure').mkdir()"],
+    ids=["pipe", "link", "folder"],
+)  # fmt: skip
+def test_only_a_file_of_its_own_tells_why_a_program_failed(
+    cli: CommandLine, project: Project, tmp_path: Path, leaves: str
+) -> None:
+    secret = tmp_path / "secret"
+    secret.write_text("hunter2")
+    project.program(f"{PRELUDE}{leaves.replace('SECRET', repr(str(secret)))}\nsys.exit(3)")
+    done = launch(cli, project)
+    assert done.code == 10
+    assert "hunter2" not in done.out + done.err
+    reason = done.json["result"]["failure_reason"]
+    assert reason.startswith("AlgorithmError: ")
+    assert reason.endswith(", exit code: 3")

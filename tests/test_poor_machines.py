@@ -69,6 +69,23 @@ def test_a_full_disk_for_the_cache_is_done_without_and_named_by_what_needs_it(
     assert "No space left on device" in rehearsed.json["error"]["message"]
 
 
+@pytest.mark.parametrize("files", [14, 18, 20, 24, 28])
+def test_a_rehearsal_that_finds_no_room_halfway_has_failed_and_says_so(
+    machine: Machine, cli: CommandLine, project: Project, tmp_path: Path, files: int
+) -> None:
+    cache = tmp_path / "small"
+    cache.mkdir()
+    done = machine(
+        f"mount -t tmpfs -o nr_inodes={files} tmpfs '{cache}'",
+        *("launch", project.config, "--on", "process", "--s3-root", project.s3, "--json"),
+        SAGEMAKER_LAUNCHER_CACHE=str(cache),
+    )
+    assert (done.code in {10, 15}, done.has_traceback) == (True, False), done.err
+    assert "No space left on device" in done.out
+    (experiment,) = cli("list", *place(project), "--json").json["experiments"]
+    assert (experiment["state"], experiment["status"]) == ("finished", "Failed")
+
+
 @provokes(73)
 def test_a_home_and_a_folder_that_cannot_be_written_to_are_missed_only_by_what_writes_there(
     machine: Machine, project: Project, home: Path, tmp_path: Path

@@ -13,7 +13,14 @@ from pathlib import Path
 import click
 
 from sagemaker_launcher import __version__
-from sagemaker_launcher.errors import CommandInterrupted, ExitCode, LauncherError, UsageError
+from sagemaker_launcher.console import NO_ROOM, silence
+from sagemaker_launcher.errors import (
+    CommandInterrupted,
+    EnvironmentProblemError,
+    ExitCode,
+    LauncherError,
+    UsageError,
+)
 from sagemaker_launcher.interrupts import Interrupted, end_on_next_signal, raise_on_signals
 from sagemaker_launcher.spelling import nearest
 
@@ -86,25 +93,43 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
     raise_on_signals()
+    _open_streams()
     if isinstance(sys.stdout, io.TextIOWrapper):
         # A character that the terminal's character set lacks is no reason to fail.
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
         return int(_launcher.main(words, prog_name=program_name(), standalone_mode=False) or ExitCode.DONE)
     except click.ClickException as error:
-        if "--json" in words:
-            return _fail(UsageError(error.format_message()), as_json=True)
-        error.show()
-        return error.exit_code
+        if "--json" not in words:
+            error.show()
+            return error.exit_code
+        told: LauncherError = UsageError(error.format_message())
     except LauncherError as error:
-        return _fail(error, as_json="--json" in words)
+        told = error
     except Interrupted as interrupted:
         end_on_next_signal()
-        end = CommandInterrupted("interrupted: nothing was started", signal_number=interrupted.number)
-        return _fail(end, as_json="--json" in words)
+        told = CommandInterrupted("interrupted: nothing was started", signal_number=interrupted.number)
+    except OSError as error:
+        if error.errno not in NO_ROOM:
+            raise
+        silence(sys.stdout)  # or Python complains of what it cannot write at its end
+        what = error.filename or "the answer on stdout"
+        return _fail(EnvironmentProblemError(f"{what} cannot be written: {error.strerror}"), as_json=False)
     except SystemExit:
         # Click's answer when the reader of a pipe has gone; nothing else here ends like that.
         return ExitCode.DONE
+    return _fail(told, as_json="--json" in words)
+
+
+def _open_streams() -> None:
+    """Gives this process and its children the standard streams that its parent has closed: nobody reads or writes there."""
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        if getattr(sys, name) is None:
+            null = os.open(os.devnull, os.O_RDWR)
+            os.dup2(null, number)
+            if null != number:
+                os.close(null)
+            setattr(sys, name, open(number, "r" if name == "stdin" else "w", closefd=False))  # noqa: SIM115 - to stay
 
 
 def program_words() -> tuple[str, ...]:

@@ -76,8 +76,12 @@ class Output:
 
     def _read(self, output: IO[bytes]) -> None:
         with output:
-            while line := output.readline(_LINE_MAX):
-                self._on_line(line.decode("utf-8", "replace").rstrip("\r\n").translate(_ESCAPES))
+            try:
+                while line := output.readline(_LINE_MAX):
+                    self._on_line(line.decode("utf-8", "replace").rstrip("\r\n").translate(_ESCAPES))
+            finally:
+                while output.read(_LINE_MAX):  # the program must not break because we did
+                    pass
 
 
 class ProcessProgram:

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from sagemaker_launcher.events import Events
+from sagemaker_launcher.interrupts import Interrupted, pause_point
 from sagemaker_launcher.job import CONFIG_CHANNEL, Job
 from sagemaker_launcher.naming import S3Uri
 from sagemaker_launcher.rehearsal.cache import DataCache
@@ -93,13 +94,21 @@ class Rehearsal:
             Interrupted: By a signal; with the job's result.
         """
         hosts = hosts_of(request)
-        with workspace(self._cache_folder, facts, clear) as space:
-            inputs = self._inputs(hosts, lambda: self._read_config(request))
-            runner = make_runner(space)
-            stage = Stage(
-                request, hosts, inputs, space.folder, keep_log, self._storage, runner, self._terms, events
-            )
-            return Run(stage).execute()
+        run: Run | None = None
+        try:
+            with workspace(self._cache_folder, facts, clear) as space:
+                inputs = self._inputs(hosts, lambda: self._read_config(request))
+                runner = make_runner(space)
+                stage = Stage(
+                    request, hosts, inputs, space.folder, keep_log, self._storage, runner, self._terms, events
+                )
+                run = Run(stage)
+                result = run.execute()
+                pause_point("ended")
+                return result
+        except Interrupted as interrupted:
+            # It may have come when the job had ended, and only its folder was left to remove.
+            raise Interrupted(interrupted.number, run.result if run else None) from None
 
     @contextmanager
     def laid_out(

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import os
+import stat
 import time
 from collections.abc import Callable, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import field
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from sagemaker_launcher.clock import utc_now
-from sagemaker_launcher.errors import LauncherError
+from sagemaker_launcher.errors import EnvironmentProblemError, LauncherError
 from sagemaker_launcher.events import Events
 from sagemaker_launcher.frozen import frozen
 from sagemaker_launcher.interrupts import Interrupted, shielded
@@ -132,6 +134,8 @@ class Run:
         self._logs = Logs(stage.folder, self._metrics, stage.events)
         self._ran_s = 0.0  # of all attempts together
         self._interruptions: list[Interruption] = []
+        self._artifacts: Mapping[str, str] = {}
+        self.result: JobResult | None = None  # as soon as it is known
 
     def execute(self) -> JobResult:
         """Runs one attempt after the other until one is not interrupted, and saves what the last one left.
@@ -143,22 +147,22 @@ class Run:
         try:
             return self._execute()
         except Interrupted as interrupted:
-            if interrupted.result is not None:
-                raise
-            raise Interrupted(interrupted.number, self._result(STOPPED)) from None
-        except LauncherError as error:
+            raise Interrupted(interrupted.number, self.result or self._result(STOPPED)) from None
+        except (LauncherError, OSError) as error:
+            cause = error if isinstance(error, LauncherError) else _trouble_here(error)
             # What the service says of its own failures; here it was this machine's.
-            reason = f"InternalServerError: {error}"[:FAILURE_REASON_MAX]
-            raise JobBrokenError(error, self._result(FAILED, reason=reason)) from error
+            reason = f"InternalServerError: {cause}"[:FAILURE_REASON_MAX]
+            raise JobBrokenError(cause, self._result(FAILED, reason=reason)) from error
         finally:
-            self._logs.close(self._stage.keep_log)
+            with shielded():
+                self._logs.close(self._stage.keep_log)
 
     def _execute(self) -> JobResult:
         terms = self._stage.terms
         for number, after_s in enumerate((*terms.interrupt_after_s, None), start=1):
             try:
                 trees, syncs = self._prepare(number)
-            except LauncherError as error:
+            except (LauncherError, OSError) as error:
                 return self._no_data(str(error))
             end = self._attempt(trees, syncs, after_s)
             if end.cause is not _Cause.RECLAIMED:
@@ -228,8 +232,11 @@ class Run:
                 self._stop(crew, "interrupted", reclaimed=False)
         ended = time.monotonic()
         self._ran_s += ended - start
-        with shielded():
-            stage.runner.settle(trees)
+        try:
+            with shielded():
+                stage.runner.settle(trees)
+        except Interrupted as interrupted:  # what the programs left is saved all the same
+            cause, signal_number = _Cause.SIGNAL, interrupted.number
         if cause is _Cause.ENDED and after_s is not None:
             stage.events.note(f"the job ended before it could be interrupted after {after_s:g} s")
         # Whoever had to be killed was there until the instance was gone: nobody had time for a last copy.
@@ -255,15 +262,16 @@ class Run:
     def _stop(self, crew: Crew, why: str, *, reclaimed: bool) -> None:
         """Stops all programs; one more signal during the grace period ends the grace."""
         grace_s = self._stage.terms.grace_s
-        if not reclaimed:
-            self._timeline.enter("Stopping", "Stopping the training job")
-        self._stage.events.note(
-            f"stopping the job ({why}): SIGTERM, and SIGKILL after {grace_s:g} s (Ctrl-C: at once)"
-        )
         try:
+            if not reclaimed:
+                self._timeline.enter("Stopping", "Stopping the training job")
+            self._stage.events.note(
+                f"stopping the job ({why}): SIGTERM, and SIGKILL after {grace_s:g} s (Ctrl-C: at once)"
+            )
             crew.stop(grace_s)
         except Interrupted:
-            crew.stop(0)
+            with suppress(Interrupted), shielded():  # a third one wants no more than the second
+                crew.stop(0)
             if reclaimed:
                 raise
 
@@ -292,7 +300,6 @@ class Run:
         from sagemaker_launcher.rehearsal.artifacts import save_artifacts  # noqa: PLC0415 - the program had to start soon
 
         self._timeline.enter("Uploading", "Uploading generated training model")
-        artifacts: dict[str, str] = {}
         problem = end.saved_problem
         try:
             saved = save_artifacts(self._stage.request, end.trees, self._stage.storage, self._stage.folder)
@@ -300,51 +307,53 @@ class Run:
             problem = str(error)
             self._stage.events.note(f"what the program left cannot be saved: {error}")
         else:
-            artifacts = saved.uris
+            self._artifacts = saved.uris
             if saved.collisions:
                 self._stage.events.note(
                     f"several hosts wrote the same file, and only one is kept: {'; '.join(saved.collisions)}"
                 )
-        result = self._judge(end, artifacts, problem)
+        result = self._judge(end, problem)
         if end.cause is _Cause.SIGNAL:
             raise Interrupted(end.signal_number, result)
         return result
 
-    def _judge(self, end: _End, artifacts: dict[str, str], problem: str) -> JobResult:
+    def _judge(self, end: _End, problem: str) -> JobResult:
         failed = end.failed
         exit_code = failed.exit_code if failed else 0
         if end.cause is not _Cause.ENDED:
             secondary = "" if end.cause is _Cause.SIGNAL else end.cause.value
-            return self._result(STOPPED, secondary=secondary, exit_code=exit_code, artifacts=artifacts)
+            return self._result(STOPPED, secondary=secondary, exit_code=exit_code)
         if end.data_problem:
-            return self._no_data(end.data_problem, exit_code=exit_code, artifacts=artifacts)
+            return self._no_data(end.data_problem, exit_code=exit_code)
         if failed:
             text = self._failure_text(end.trees[failed.host]) or self._stage.runner.unexplained(exit_code)
             tail = f", exit code: {exit_code}"
             reason = f"AlgorithmError: {text}"[: FAILURE_REASON_MAX - len(tail)] + tail
             if len(end.trees) > 1:
                 self._stage.events.note(f"{failed.host.name} failed, which ends the job")
-            return self._result(FAILED, reason=reason, exit_code=exit_code, artifacts=artifacts)
+            return self._result(FAILED, reason=reason, exit_code=exit_code)
         if problem:
+            self._artifacts = {}  # saved or not, the service would not name them
             reason = f"ClientError: Artifact upload failed: {problem}"[:FAILURE_REASON_MAX]
             return self._result(FAILED, reason=reason, exit_code=0)
         for name in self._metrics.never_seen:
             self._stage.events.note(f"no line of the log matched the metric {name}")
-        if "model" not in artifacts:
+        if "model" not in self._artifacts:
             self._stage.events.note("the program left nothing in the model folder, /opt/ml/model")
-        return self._result(COMPLETED, exit_code=0, artifacts=artifacts)
+        return self._result(COMPLETED, exit_code=0)
 
-    def _no_data(
-        self, problem: str, *, exit_code: int | None = None, artifacts: Mapping[str, str] | None = None
-    ) -> JobResult:
+    def _no_data(self, problem: str, *, exit_code: int | None = None) -> JobResult:
         reason = f"ClientError: Data download failed: {problem}"[:FAILURE_REASON_MAX]
-        return self._result(FAILED, reason=reason, exit_code=exit_code, artifacts=artifacts)
+        return self._result(FAILED, reason=reason, exit_code=exit_code)
 
     @staticmethod
     def _failure_text(tree: Tree) -> str:
+        """What the program says of its failure, in a file of its own: no link to somebody else's, no pipe to wait for."""
         try:
-            with tree.failure.open("rb") as file:
-                return file.read(4 * FAILURE_REASON_MAX).decode("utf-8", "replace")
+            descriptor = os.open(tree.failure, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+            with os.fdopen(descriptor, "rb") as file:
+                regular = stat.S_ISREG(os.fstat(descriptor).st_mode)
+                return file.read(4 * FAILURE_REASON_MAX).decode("utf-8", "replace") if regular else ""
         except OSError:
             return ""
 
@@ -355,21 +364,30 @@ class Run:
         secondary: str = "",
         reason: str = "",
         exit_code: int | None = None,
-        artifacts: Mapping[str, str] | None = None,
     ) -> JobResult:
         training_s, billable_s = self._timeline.training_seconds, self._timeline.billable_seconds
-        self._timeline.enter(secondary or status, reason.partition("\n")[0])
-        return JobResult(
-            status=status,
-            secondary_status=secondary or status,
-            failure_reason=reason,
-            training_seconds=round(training_s),
-            billable_seconds=round(billable_s),
-            artifacts=artifacts or {},
-            metrics=dict(self._metrics.values),
-            started_at=self._timeline.training_started_at,
-            ended_at=utc_now(),
-            transitions=self._timeline.transitions,
-            exit_code=exit_code,
-            interruptions=tuple(self._interruptions),
-        )
+        with shielded():  # what people were told is what is known
+            self._timeline.enter(secondary or status, reason.partition("\n")[0])
+            self.result = JobResult(
+                status=status,
+                secondary_status=secondary or status,
+                failure_reason=reason,
+                training_seconds=round(training_s),
+                billable_seconds=round(billable_s),
+                artifacts=self._artifacts,
+                metrics=dict(self._metrics.values),
+                started_at=self._timeline.training_started_at,
+                ended_at=utc_now(),
+                transitions=self._timeline.transitions,
+                exit_code=exit_code,
+                interruptions=tuple(self._interruptions),
+            )
+        return self.result
+
+
+def _trouble_here(error: OSError) -> LauncherError:
+    return EnvironmentProblemError(
+        f"the rehearsal cannot go on here: {error}",
+        hint="is the disk full? SAGEMAKER_LAUNCHER_CACHE=DIR rehearses on another",
+        code="rehearsal_broken",
+    )
