@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from sagemaker_launcher.clock import utc_now
+from sagemaker_launcher.errors import LauncherError
 from sagemaker_launcher.events import Events
 from sagemaker_launcher.interrupts import Interrupted, pause_point
 from sagemaker_launcher.job import CONFIG_CHANNEL, Job
@@ -22,7 +24,7 @@ from sagemaker_launcher.rehearsal.terms import Terms
 from sagemaker_launcher.rehearsal.tree import Tree
 from sagemaker_launcher.rehearsal.workspace import Workspace, workspace
 from sagemaker_launcher.request import Request
-from sagemaker_launcher.result import JobResult
+from sagemaker_launcher.result import FAILED, FAILURE_REASON_MAX, JobBrokenError, JobResult
 from sagemaker_launcher.storage import Storage
 from sagemaker_launcher.user_cache import cache_folder
 
@@ -91,7 +93,8 @@ class Rehearsal:
             keep_log: Called with each log file at the end.
 
         Raises:
-            Interrupted: By a signal; with the job's result.
+            Interrupted: By a signal; with the job's result, if it came so far.
+            JobBrokenError: This machine failed, such as its disk or its container engine; with the job's result.
         """
         hosts = hosts_of(request)
         run: Run | None = None
@@ -106,6 +109,15 @@ class Rehearsal:
                 result = run.execute()
                 pause_point("ended")
                 return result
+        except JobBrokenError:
+            raise
+        except LauncherError as error:
+            if run and run.result:
+                events.note(f"something of the rehearsal is left on this machine: {error}")
+                return run.result
+            reason = f"InternalServerError: {error}"[:FAILURE_REASON_MAX]
+            result = JobResult(FAILED, FAILED, failure_reason=reason, ended_at=utc_now())
+            raise JobBrokenError(error, result) from error
         except Interrupted as interrupted:
             # It may have come when the job had ended, and only its folder was left to remove.
             raise Interrupted(interrupted.number, run.result if run else None) from None
