@@ -13,6 +13,9 @@ from sagemaker_launcher.result import IN_PROGRESS, JobResult
 from sagemaker_launcher.storage import Storage
 
 _LOGS_MAX = 1000  # files; a rehearsal leaves one per host and attempt
+_AGAIN = (
+    "-again"  # before the dot, once per attempt in the same second: so logs were named in archives that exist
+)
 
 
 def result_of(storage: Storage, folder: S3Uri) -> JobResult:
@@ -33,7 +36,7 @@ def log_lines(
     """
     files = [item.uri for item in storage.list((folder / LOGS).folder, _LOGS_MAX)]
     wanted = [uri for uri in files if not hosts or _host(uri) in hosts]
-    ordered = sorted(wanted, key=lambda uri: (_started(uri), uri.name))
+    ordered = sorted(wanted, key=_order)
     lines = chain.from_iterable(_read(storage, uri) for uri in ordered)
     return lines if tail is None else iter(deque(lines, tail))
 
@@ -46,14 +49,15 @@ def _read(storage: Storage, uri: S3Uri) -> Iterator[tuple[str, str]]:
             yield _host(uri), line.decode("utf-8", "replace").rstrip("\n")
 
 
+def _order(uri: S3Uri) -> tuple[str, int, str]:
+    """By start; the names alone have attempts within one second the wrong way round, since a hyphen comes before a dot."""
+    return _stem(uri).rpartition("-")[2], uri.name.count(_AGAIN), uri.name
+
+
 def _host(uri: S3Uri) -> str:
-    """A log file is named `<host>-<seconds since 1970>.log`, with `-again` before the dot when a second had two."""
+    """A log file is named `<host>-<seconds since 1970>.log`."""
     return _stem(uri).rpartition("-")[0]
 
 
-def _started(uri: S3Uri) -> str:
-    return _stem(uri).rpartition("-")[2]
-
-
 def _stem(uri: S3Uri) -> str:
-    return uri.name.removesuffix(".log").replace("-again", "")
+    return uri.name.removesuffix(".log").replace(_AGAIN, "")

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from sagemaker_launcher.frozen import frozen
 from sagemaker_launcher.naming import S3Uri
+from sagemaker_launcher.rehearsal.checkpoints import held, is_own_folder, is_text, refuse_nameless
 from sagemaker_launcher.rehearsal.hosts import Host
 from sagemaker_launcher.rehearsal.tree import Tree
 from sagemaker_launcher.request import Request
@@ -34,20 +35,29 @@ class Saved:
 def save_artifacts(request: Request, trees: Mapping[Host, Tree], storage: Storage, scratch: Path) -> Saved:
     """Uploads what the programs left in the model and output folders; a folder that is empty leaves nothing.
 
+    Links are stored as links in tarballs. Without compression, a link to a file within its folder is uploaded as that file;
+    all others are left out (to folders, out of the folder, to nowhere), and so are FIFOs, sockets and devices. A folder that
+    the program has replaced by a link leaves nothing: on this machine it may lead to the user's own files.
+
     Args:
         request: The request.
         trees: The tree of each host. The folders of all are merged; of files with the same path, the first host's is kept.
         storage: Where the artifacts go.
         scratch: An existing folder for tarballs.
+
+    Raises:
+        LauncherError: S3 refuses; or, without compression, a file has a name that no key can have, which is told once all
+            other files of its folder are uploaded.
     """
     output = request["OutputDataConfig"]
     place = S3Uri.parse(output["S3OutputPath"]) / request["TrainingJobName"] / "output"
     compress = output.get("CompressionType", "GZIP") == "GZIP"
     uris, collisions = {}, []
     for name, part, loose in (("model", "model", "model"), ("output", "output_data", "data")):
-        folders = {host: getattr(tree, part) for host, tree in trees.items()}
+        folders = {host: getattr(Tree(tree.base.resolve()), part) for host, tree in trees.items()}
         # A program may even have removed its folder.
-        if not any(folder.is_dir() and any(folder.iterdir()) for folder in folders.values()):
+        folders = {host: folder for host, folder in folders.items() if is_own_folder(folder)}
+        if not any(any(folder.iterdir()) for folder in folders.values()):
             continue
         merged, twice = _merge(folders)
         collisions += [f"{name}/{path}" for path in twice]
@@ -93,6 +103,12 @@ def _upload_packed(merged: Mapping[str, Path], packed: Path, target: S3Uri, stor
 
 
 def _upload_files(merged: Mapping[str, Path], target: S3Uri, storage: Storage) -> None:
+    found = []
     for name, path in merged.items():
-        if path.is_file():
-            storage.upload(path, target / name)
+        with held(path, path.parents[name.count("/")]) as file:
+            if not file:
+                continue
+            found.append(name)
+            if is_text(name):
+                storage.upload(file, target / name)
+    refuse_nameless(found, target)

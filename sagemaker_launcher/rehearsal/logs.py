@@ -39,12 +39,14 @@ class Logs:
     def open(self, host: Host) -> OnLine:
         """Begins a new stream, named `<host>-<seconds since 1970>.log` as the service names its streams.
 
+        Whoever sorts the names of a host's streams has its attempts in their order.
+
         Returns:
             What has to be called with each line, from any thread.
         """
-        path = self._folder / f"{host.name}-{int(time.time())}.log"
-        while path.exists():  # a new attempt within the same second
-            path = path.with_stem(f"{path.stem}-again")
+        second = int(time.time())
+        while (path := self._folder / f"{host.name}-{second}.log").exists():
+            second += 1  # a new attempt within the same second; any addition to the name would be sorted before the dot
         file = path.open("w", encoding="utf-8", errors="replace")
         self._files.append(file)
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import io
+import os
 import tarfile
 from pathlib import Path
 
 import pytest
 
+from sagemaker_launcher.errors import LauncherError
 from sagemaker_launcher.rehearsal.artifacts import Saved, save_artifacts
 from sagemaker_launcher.rehearsal.hosts import Host, hosts_of
 from sagemaker_launcher.rehearsal.tree import Tree
@@ -183,3 +185,76 @@ def test_a_file_and_a_folder_with_the_same_name_collide_too(
     assert found == (
         {"a": b"a file"} if first_is_file else {"a": None, "a/deep": None, "a/deep/b": b"in a folder"}
     )
+
+
+# --- links, and what else is no file ---
+
+
+UNCOMPRESSED = ("ESTIMATOR.DISABLE_OUTPUT_COMPRESSION", "true")
+
+
+@pytest.fixture
+def outside(tmp_path: Path) -> Path:
+    """A folder of the host that no program has."""
+    folder = tmp_path / "outside"
+    folder.mkdir()
+    (folder / "credentials").write_text("secret")
+    return folder
+
+
+def test_without_compression_only_links_within_the_folder_are_followed(
+    project: Project, tree: Tree, outside: Path
+) -> None:
+    (tree.model / "epochs").mkdir()
+    (tree.model / "epochs" / "3.pt").write_text("three")
+    (tree.model / "latest.pt").symlink_to("epochs/3.pt")
+    (tree.model / "a").symlink_to(outside / "credentials")
+    (tree.model / "by-way-of-a").symlink_to("a")
+    (tree.model / "folder").symlink_to(outside)
+    (tree.model / "of-another-folder").symlink_to("../output/data/curve.csv")
+    (tree.model / "dangling").symlink_to("nowhere")
+    (tree.model / "loop").symlink_to("loop")
+    os.mkfifo(tree.model / "fifo")
+    (tree.model / "to-the-fifo").symlink_to("fifo")
+    (tree.output_data / "curve.csv").write_text("1,2")
+    folder = save(project, tree, request_of(project, UNCOMPRESSED))[1]
+    model = {"epochs": None, "epochs/3.pt": b"three", "latest.pt": b"three"}
+    assert snapshot(folder / "model") == model
+    assert snapshot(folder / "data") == {"curve.csv": b"1,2"}
+
+
+@pytest.mark.parametrize("compressed", [True, False])
+@pytest.mark.parametrize("part", ["model", "output", "output/data"])
+def test_a_link_in_the_place_of_a_folder_is_not_followed(
+    project: Project, tree: Tree, outside: Path, part: str, compressed: bool
+) -> None:
+    (outside / "data").mkdir()
+    (outside / "data" / "key").write_text("secret")
+    for name in ("model", "output"):
+        (tree.base / name).rename(tree.base / f"{name}-away")
+        (tree.base / name).mkdir()
+    (tree.base / part).rmdir() if (tree.base / part).is_dir() else None
+    (tree.base / part).symlink_to(outside)
+    setting = ("ESTIMATOR.DISABLE_OUTPUT_COMPRESSION", str(not compressed).lower())
+    saved, folder = save(project, tree, request_of(project, setting))
+    assert saved == {}
+    assert not folder.exists()
+
+
+def test_a_tree_behind_a_link_of_the_users_own_is_saved(project: Project, tree: Tree, tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(tmp_path)
+    (tree.model / "a").write_text("1")
+    behind = Tree(tmp_path / "link" / tree.base.name)
+    folder = save(project, behind, request_of(project, UNCOMPRESSED))[1]
+    assert snapshot(folder / "model") == {"a": b"1"}
+
+
+def test_without_compression_a_name_that_is_no_text_is_told_once_all_others_are_saved(
+    project: Project, tree: Tree
+) -> None:
+    (tree.model / os.fsdecode(b"m-\xff")).write_text("no key")
+    for name in ("a", "z"):
+        (tree.model / name).write_text("1")
+    with pytest.raises(LauncherError, match=r"m-\\udcff.*not UTF-8"):
+        save(project, tree, request_of(project, UNCOMPRESSED))
+    assert snapshot(project.s3 / "team/outputs" / JOB / "output/model") == {"a": b"1", "z": b"1"}

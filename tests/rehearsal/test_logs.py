@@ -7,10 +7,17 @@ import threading
 import time
 from pathlib import Path
 
+import pytest
+
+from sagemaker_launcher.archive.archived_job import log_lines
+from sagemaker_launcher.archive.curves import courses
+from sagemaker_launcher.archive.experiments import read_log
+from sagemaker_launcher.naming import S3Uri
 from sagemaker_launcher.rehearsal.hosts import Host
 from sagemaker_launcher.rehearsal.logs import Logs
 from sagemaker_launcher.rehearsal.metrics import MetricReader
 from sagemaker_launcher.rehearsal.program import OnLine
+from sagemaker_launcher.storage import FolderStorage
 from tests.stand_in import Listener
 
 METRICS = {"AlgorithmSpecification": {"MetricDefinitions": [{"Name": "loss", "Regex": "loss=([0-9.]+)"}]}}
@@ -33,14 +40,34 @@ def test_each_host_has_a_stream_with_the_lines_that_were_shown(tmp_path: Path) -
     assert (listener.lines_of("algo-1"), listener.lines_of("algo-2")) == (["loss=1 é \udcff", ""], ["loss=2"])
 
 
-def test_a_new_attempt_within_the_same_second_has_a_stream_of_its_own(tmp_path: Path) -> None:
+def test_attempts_within_the_same_second_have_streams_whose_names_are_in_their_order(tmp_path: Path) -> None:
     kept = list[Path]()
     logs = Logs(tmp_path, MetricReader(METRICS), Listener())
-    for number in range(3):
+    for number in range(12):  # two digits, were they counted
         logs.open(host(1))(f"attempt {number}")
+        logs.open(host(2))(f"attempt {number}")
     logs.close(kept.append)
-    assert [path.read_text() for path in kept] == ["attempt 0\n", "attempt 1\n", "attempt 2\n"]
-    assert len(set(kept)) == 3
+    for name in ("algo-1", "algo-2"):
+        streams = sorted(path for path in kept if path.name.startswith(name))
+        assert [path.read_text() for path in streams] == [f"attempt {number}\n" for number in range(12)]
+        assert all(re.fullmatch(rf"{name}-\d{{10}}\.log", path.name) for path in streams)
+
+
+@pytest.mark.parametrize("tail", [None, 2])
+def test_attempts_within_the_same_second_are_read_again_in_their_order(
+    tmp_path: Path, tail: int | None
+) -> None:
+    experiment = S3Uri.parse("s3://team/experiment/")
+    folder = tmp_path / "s3/team/experiment/logs"
+    folder.mkdir(parents=True)
+    logs = Logs(folder, MetricReader(METRICS), Listener())
+    for number in range(4):
+        logs.open(host(1))(f"loss={number}")
+    logs.close(lambda _: None)
+    storage = FolderStorage(tmp_path / "s3")
+    told = [text for _, text in log_lines(storage, experiment, tail=tail)]
+    assert told == ["loss=0", "loss=1", "loss=2", "loss=3"][-(tail or 4) :]
+    assert courses(METRICS, read_log(storage, experiment)) == {"loss": [0, 1, 2, 3]}
 
 
 class Comparing(Listener):
