@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Iterator
 
 from sagemaker_launcher.errors import EnvironmentProblemError, IntegrityError, NotFoundError, UnsafeError
@@ -132,6 +133,25 @@ def list_channel(channel: Request, default_mode: str, storage: Storage) -> Chann
     )
     _check(content, uri)
     return content
+
+
+def refuse_shared_names(contents: tuple[ChannelContent, ...]) -> None:
+    """Refuses a channel whose folder would have the name of another one's pipe.
+
+    Args:
+        contents: All data channels of a job.
+
+    Raises:
+        EnvironmentProblemError: There is one; the message names both.
+    """
+    for piped in contents:
+        for other in contents:
+            if piped.mode == "Pipe" and _lies_on_a_pipe(other, piped) and _share_a_host(other, piped):
+                raise _not_rehearsable(
+                    f"channel {piped.name!r}: one of its pipes would have the name of the folder of the channel"
+                    f" {other.name!r}",
+                    "rename one of the two channels, or use another input mode for the first",
+                )
 
 
 def placed_objects(prefix: S3Uri, storage: Storage) -> tuple[Placed, ...]:
@@ -284,6 +304,16 @@ def _refuse_same_place(content: ChannelContent) -> None:
             raise _same_place(content.name, folders[placed.relative], placed)
 
 
+def _lies_on_a_pipe(other: ChannelContent, piped: ChannelContent) -> bool:
+    """The pipe of each epoch is called `<channel>_<epoch>`, and a channel in Pipe mode has no folder."""
+    pipes = rf"{re.escape(piped.name)}_(0|[1-9][0-9]*)"
+    return other.mode != "Pipe" and re.fullmatch(pipes, other.name) is not None
+
+
+def _share_a_host(one: ChannelContent, other: ChannelContent) -> bool:
+    return not (one.groups and other.groups) or not set(one.groups).isdisjoint(other.groups)
+
+
 def _folders(relative: str) -> Iterator[str]:
     """The folders above a path, the nearest first."""
     folder = relative.rpartition("/")[0]
@@ -309,7 +339,8 @@ def _place(item: StoredObject, relative: str) -> Placed:
 
 
 def _refuse_hostile(uri: S3Uri, relative: str) -> None:
-    if not _HOSTILE.isdisjoint(relative.split("/")) or "\0" in relative or "\\" in relative:
+    # A backslash leads nowhere on the systems that this tool runs on, and a program's checkpoint may have one in its name.
+    if not _HOSTILE.isdisjoint(relative.split("/")) or "\0" in relative:
         raise UnsafeError(
             f"{uri} has a key that could leave the folder it is copied to",
             hint="rename the object",

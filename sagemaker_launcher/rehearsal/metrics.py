@@ -7,13 +7,29 @@ from __future__ import annotations
 
 import math
 import re
+import time
 import warnings
 
 from sagemaker_launcher.request import Request
 
+# In characters. Each part of a line overlaps the next by half, so that what is cut in one is whole in the other.
+_PART = 4096
+_STEP = _PART // 2
+_SLOW_S = 0.05  # an expression whose time grows with the square of the text's length needs a tenth of it for one part
+_PATIENCE_S = 2.0
+
 
 class MetricReader:
     """Keeps the last value of each metric that the request defines.
+
+    While `re` searches, no other thread runs, and Python hears no signal; and the time of expressions as plain as
+    `.*loss=([0-9.]+).*` grows with the square of the text's length: 27 s for a line of 256 KiB, where CloudWatch Logs cut
+    one. So only 4 KiB are searched at a time, and others run in between. All of a line is searched, since progress bars write
+    long ones whose last numbers are at their end; but in a line of more than 4 KiB no match of more than 2 KiB is sure to be
+    found, and `$` may also match where a part ends.
+
+    An expression whose searches are slow, and take more than two seconds in all, is given up. One single search that never ends,
+    as that of `(x+x+)+y` in a line of a hundred x, cannot be ended from this thread.
 
     Args:
         request: A CreateTrainingJob request whose expressions compile and have a group.
@@ -21,21 +37,72 @@ class MetricReader:
 
     def __init__(self, request: Request) -> None:
         definitions = request["AlgorithmSpecification"].get("MetricDefinitions", [])
-        self._patterns = {definition["Name"]: compiled(definition["Regex"]) for definition in definitions}
+        self._searches = {definition["Name"]: _Search(definition["Regex"]) for definition in definitions}
         self.values: dict[str, float] = {}
 
     def read(self, line: str) -> None:
         """Looks for every metric in a line of the log."""
-        for name, pattern in self._patterns.items():
-            match = pattern.search(line)
-            value = _number(match[1]) if match and pattern.groups else None
+        for name, search in self._searches.items():
+            value = search.value_in(line)
             if value is not None:
                 self.values[name] = value
 
     @property
     def never_seen(self) -> tuple[str, ...]:
-        """The metrics that no line has had."""
-        return tuple(name for name in self._patterns if name not in self.values)
+        """The metrics that no line has had, without those of `too_slow`, of which nobody knows."""
+        return tuple(
+            name
+            for name, search in self._searches.items()
+            if name not in self.values and not search.is_too_slow
+        )
+
+    @property
+    def too_slow(self) -> tuple[str, ...]:
+        """The metrics whose expressions were given up; their values are those of the lines before."""
+        return tuple(name for name, search in self._searches.items() if search.is_too_slow)
+
+
+class _Search:
+    """The search for one metric, until it has been slow for too long."""
+
+    def __init__(self, expression: str) -> None:
+        self._pattern = compiled(expression)
+        self._has_group = self._pattern.groups > 0
+        self._clock = time.perf_counter
+        self._slow_s = 0.0
+        self.is_too_slow = False
+
+    def value_in(self, line: str) -> float | None:
+        if self.is_too_slow or not self._has_group:
+            return None
+        match = self._timed(line, 0, _PART) if len(line) <= _PART else self._in_parts(line)
+        return _number(match[1]) if match else None
+
+    def _in_parts(self, line: str) -> re.Match[str] | None:
+        for start in range(0, len(line) - _STEP, _STEP):
+            end = start + _PART
+            match = self._timed(line, start, end)
+            if match and (match.end(1) < end or end >= len(line)):  # otherwise digits may be missing
+                return match
+            if self.is_too_slow:
+                break
+        return None
+
+    def _timed(self, line: str, start: int, end: int) -> re.Match[str] | None:
+        began_at = self._clock()
+        match = self._pattern.search(line, start, end)
+        took_s = self._clock() - began_at
+        if took_s > _SLOW_S:
+            self._take_note(took_s)
+        return match
+
+    def _take_note(self, took_s: float) -> None:
+        if self._clock is time.perf_counter:
+            # It may only have waited for a processor. The clock that knows takes longer than most searches.
+            self._clock = time.thread_time
+            return
+        self._slow_s += took_s
+        self.is_too_slow = self._slow_s > _PATIENCE_S
 
 
 def compiled(expression: str) -> re.Pattern[str]:

@@ -10,6 +10,7 @@ import gzip
 import os
 import random
 import select
+import stat
 import struct
 import threading
 import zlib
@@ -18,6 +19,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from sagemaker_launcher.errors import EnvironmentProblemError, LauncherError
+from sagemaker_launcher.frozen import frozen
 from sagemaker_launcher.rehearsal.cache import DataCache
 from sagemaker_launcher.rehearsal.channels import RECORD_MAX_BYTES, ChannelContent, Placed
 
@@ -25,6 +27,17 @@ _CHUNK_BYTES = 2**16
 _LOOK_S = 0.02
 _MODE = 0o644  # a program in a container may run as another user
 _RECORD_MAGIC = 0xCED7230A
+# What follows from what a program did to its pipe or to the folder: it removed them, put something else there, or shut us out.
+_PROGRAMS_DOING = {
+    errno.ENOENT,
+    errno.ENOTDIR,
+    errno.ELOOP,
+    errno.EEXIST,
+    errno.EISDIR,
+    errno.ETXTBSY,
+    errno.EACCES,
+    errno.EPERM,
+}
 
 
 class PipeFeeder:
@@ -32,6 +45,7 @@ class PipeFeeder:
 
     The FIFO `<channel>_<epoch>` exists from the end of the epoch before (`_0`: from the start), and until its own epoch
     has ended: when the reader has all data, or has closed the FIFO. As on the service a program may have to wait for the next.
+    A program that removes the FIFO, or puts something else in its place, wants no more of the channel, which ends.
 
     Args:
         content: The channel.
@@ -60,7 +74,23 @@ class PipeFeeder:
         Raises:
             EnvironmentProblemError: There can be no FIFO in this folder.
         """
-        first = self._make(0)
+        try:
+            folder = os.open(self._folder, os.O_RDONLY | os.O_DIRECTORY)
+        except OSError as error:
+            raise _no_pipe(self._path(0), error) from error
+        try:
+            with self._feeding(folder):
+                yield
+        finally:
+            os.close(folder)
+
+    @contextmanager
+    def _feeding(self, folder: int) -> Iterator[None]:
+        first = _Fifo(folder, self._path(0))
+        try:
+            first.make()
+        except OSError as error:  # no program runs yet whose doing this could be
+            raise _no_pipe(first.path, error) from error
         thread = threading.Thread(target=self._run, args=(first,), name="pipe", daemon=True)
         thread.start()
         try:
@@ -69,33 +99,25 @@ class PipeFeeder:
             self._stop.set()
             thread.join()
 
-    def _run(self, path: Path) -> None:
-        epoch = 0
+    def _run(self, fifo: _Fifo) -> None:
         try:
-            for order in self._orders():
-                self._feed(path, order)
+            for epoch, order in enumerate(self._orders(), start=1):
+                self._feed(fifo, order)
+                fifo.remove()
                 if self._stop.is_set():
                     return
-                epoch += 1
-                path.unlink(missing_ok=True)
-                path = self._make(epoch)
+                fifo = _Fifo(fifo.folder, self._path(epoch))
+                fifo.make()
         except LauncherError as error:
             self.problem = error
-        finally:
-            path.unlink(missing_ok=True)
-
-    def _make(self, epoch: int) -> Path:
-        path = self._folder / f"{self._content.name}_{epoch}"
-        try:
-            os.mkfifo(path)
-            path.chmod(_MODE)  # whatever the umask
         except OSError as error:
-            raise EnvironmentProblemError(
-                f"cannot make the pipe {path}: {error.strerror}",
-                hint="use File mode",
-                code="no_pipe",
-            ) from error
-        return path
+            if error.errno not in _PROGRAMS_DOING:
+                self.problem = _no_pipe(fifo.path, error)
+        finally:
+            fifo.remove()
+
+    def _path(self, epoch: int) -> Path:
+        return self._folder / f"{self._content.name}_{epoch}"
 
     def _orders(self) -> Iterator[list[Placed]]:
         """The objects of every epoch, in another order each time when the request says so (ShuffleConfig)."""
@@ -106,9 +128,9 @@ class PipeFeeder:
                 shuffle.shuffle(order)
             yield order
 
-    def _feed(self, path: Path, order: list[Placed]) -> None:
+    def _feed(self, fifo: _Fifo, order: list[Placed]) -> None:
         """One epoch, to its end or to that of its reader."""
-        pipe = self._open(path)
+        pipe = self._open(fifo)
         if pipe is None:
             return
         try:
@@ -121,11 +143,11 @@ class PipeFeeder:
         finally:
             os.close(pipe)
 
-    def _open(self, path: Path) -> int | None:
+    def _open(self, fifo: _Fifo) -> int | None:
         """Waits for a reader, and never in the kernel: there may come none. None when the program has ended."""
         while not self._stop.wait(_LOOK_S):
             try:
-                return os.open(path, os.O_WRONLY | os.O_NONBLOCK)
+                return fifo.open(os.O_WRONLY)
             except OSError as error:
                 if error.errno != errno.ENXIO:
                     raise
@@ -168,6 +190,53 @@ class PipeFeeder:
                 hint="with CompressionType Gzip every object has to be a gzip file" * self._content.gzip,
                 code="data_unreadable",
             ) from error
+
+
+@frozen
+class _Fifo:
+    """A FIFO in a folder that belongs to a program, which may put there whatever it likes, such as links to a user's files.
+
+    Attributes:
+        folder: The folder, open since before the program started: its path may lead elsewhere by now.
+        path: For messages, and where a system cannot make a FIFO in an open folder.
+    """
+
+    folder: int
+    path: Path
+
+    def make(self) -> None:
+        """Makes it, readable for everybody."""
+        if os.mkfifo in os.supports_dir_fd:
+            os.mkfifo(self.path.name, _MODE, dir_fd=self.folder)
+        else:  # macOS before 13, where containers get no FIFO of this machine, and other programs are the user's own
+            os.mkfifo(self.path, _MODE)
+        pipe = self.open(os.O_RDONLY)  # by its name something else might get the mode
+        try:
+            os.fchmod(pipe, _MODE)  # whatever the umask
+        finally:
+            os.close(pipe)
+
+    def open(self, way: int) -> int:
+        """Opens it, and nothing that has taken its place. Raises OSError: ENXIO for writing as long as nobody reads."""
+        flags = way | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_NOCTTY
+        pipe = os.open(self.path.name, flags, dir_fd=self.folder)
+        if stat.S_ISFIFO(os.fstat(pipe).st_mode):
+            return pipe
+        os.close(pipe)
+        raise FileNotFoundError(errno.ENOENT, "it is no pipe any more", str(self.path))
+
+    def remove(self) -> None:
+        """Removes it; what a program has put in its place stays."""
+        with suppress(OSError):  # it is in a folder that will be removed as a whole
+            status = os.stat(self.path.name, dir_fd=self.folder, follow_symlinks=False)
+            if stat.S_ISFIFO(status.st_mode):
+                os.unlink(self.path.name, dir_fd=self.folder)
+
+
+def _no_pipe(path: Path, error: OSError) -> EnvironmentProblemError:
+    return EnvironmentProblemError(
+        f"cannot make the pipe {path}: {error.strerror}", hint="use File mode", code="no_pipe"
+    )
 
 
 def record_head(size: int) -> bytes:

@@ -13,7 +13,7 @@ from sagemaker_launcher.interrupts import Interrupted, pause_point
 from sagemaker_launcher.job import CONFIG_CHANNEL, Job
 from sagemaker_launcher.naming import S3Uri
 from sagemaker_launcher.rehearsal.cache import DataCache
-from sagemaker_launcher.rehearsal.channels import ChannelContent, list_channel
+from sagemaker_launcher.rehearsal.channels import ChannelContent, list_channel, refuse_shared_names
 from sagemaker_launcher.rehearsal.hosts import Host, hosts_of
 from sagemaker_launcher.rehearsal.inputs import Inputs
 from sagemaker_launcher.rehearsal.leftovers import clear
@@ -61,6 +61,7 @@ class Rehearsal:
             for channel in request["InputDataConfig"]
             if channel["ChannelName"] != CONFIG_CHANNEL
         )
+        refuse_shared_names(self._contents)
         hosts = hosts_of(request)
         inputs = self._inputs(hosts, bytes)
         volume = request["ResourceConfig"].get("VolumeSizeInGB", 0)

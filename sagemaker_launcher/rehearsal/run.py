@@ -276,14 +276,15 @@ class Run:
                 raise
 
     def _last_sync(self, syncs: Mapping[Host, CheckpointSync]) -> str:
-        """Saves the checkpoints once more; gives what went wrong."""
-        try:
-            for sync in syncs.values():
+        """Saves the checkpoints of every host once more; gives what went wrong first."""
+        problems = []
+        for host, sync in syncs.items():
+            try:
                 sync.sync()
-        except (LauncherError, OSError) as error:
-            self._stage.events.note(f"the last checkpoints cannot be saved: {error}")
-            return str(error)
-        return ""
+            except (LauncherError, OSError) as error:
+                self._stage.events.note(f"the last checkpoints of {host.name} cannot be saved: {error}")
+                problems.append(str(error))
+        return problems[0] if problems else ""
 
     def _reclaimed(self, syncs: Mapping[Host, CheckpointSync], ran_s: float) -> None:
         """Says how much work an interruption cost: all since the last checkpoint that was saved."""
@@ -336,6 +337,11 @@ class Run:
             self._artifacts = {}  # saved or not, the service would not name them
             reason = f"ClientError: Artifact upload failed: {problem}"[:FAILURE_REASON_MAX]
             return self._result(FAILED, reason=reason, exit_code=0)
+        for name in self._metrics.too_slow:
+            self._stage.events.note(
+                f"the expression of the metric {name} takes too long to search for and was given up: its value, if any, is"
+                " that of an earlier line; make it simpler"
+            )
         for name in self._metrics.never_seen:
             self._stage.events.note(f"no line of the log matched the metric {name}")
         if "model" not in self._artifacts:

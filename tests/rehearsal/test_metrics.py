@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import threading
+import time
 
 import pytest
 from hypothesis import given, settings
@@ -82,3 +84,69 @@ def test_a_job_may_define_no_metrics() -> None:
     metrics = MetricReader({"AlgorithmSpecification": {}})
     metrics.read("loss=1")
     assert (metrics.values, metrics.never_seen) == ({}, ())
+
+
+@pytest.mark.parametrize("place", [0, 3000, 4090, 4096, 100_000, 249_980])
+def test_a_number_is_found_wherever_it_is_in_a_long_line_and_whole(place: int) -> None:
+    metrics = reader(loss=f"loss={NUMBER}", greedy=f".*loss={NUMBER}.*", bounded=r"\bloss=(\S+)\b")
+    metrics.read(f"{' ' * place}loss=0.12345678{' ' * (250_000 - place)}")
+    assert metrics.values == dict.fromkeys(("loss", "greedy", "bounded"), 0.12345678)
+
+
+def test_what_stands_before_a_part_of_a_long_line_is_seen() -> None:
+    metrics = reader(loss=f"(?<!val_)loss={NUMBER}", first=f"^loss={NUMBER}")
+    metrics.read(f"{' ' * 2044}val_loss=0.5{' ' * 9000}")
+    assert metrics.values == {}
+
+
+def test_the_first_match_of_a_long_line_counts_as_in_a_short_one() -> None:
+    metrics = reader(loss=f"loss={NUMBER}")
+    metrics.read("#015 50% loss=0.5" * 3 + "#015 60% loss=0.25" * 10_000)
+    assert metrics.values == {"loss": 0.5}
+
+
+@pytest.mark.parametrize("length", [250_000, 256 * 1024])
+def test_the_longest_line_lets_others_go_on_and_ends(length: int) -> None:
+    metrics = reader(loss=f".*loss={NUMBER}.*")
+    cpu_s: list[float] = []
+
+    def read() -> None:
+        start = time.thread_time()
+        metrics.read("x" * length)
+        cpu_s.append(time.thread_time() - start)
+
+    thread = threading.Thread(target=read)
+    thread.start()
+    longest, last = 0.0, time.monotonic()
+    while thread.is_alive():
+        thread.join(0.001)
+        now = time.monotonic()
+        longest, last = max(longest, now - last), now
+    assert longest < 2
+    assert cpu_s[0] < 10
+    assert metrics.too_slow == ()
+
+
+def test_an_expression_that_is_slow_again_and_again_is_given_up_and_named() -> None:
+    metrics = reader(slow=r"(x+x+)+y=(\d)", loss=f"loss={NUMBER}", never=r"acc=(\d)")
+    start = time.thread_time()
+    for _ in range(100):
+        metrics.read(f"{'x' * 23} loss=1")
+        if metrics.too_slow:
+            break
+    assert time.thread_time() - start < 30
+    assert metrics.too_slow == ("slow",)
+    assert metrics.never_seen == ("never",)  # nobody knows whether a line had the other one
+    start = time.thread_time()
+    metrics.read(f"{'x' * 30} loss=2 acc=3")
+    assert time.thread_time() - start < 1
+    assert (metrics.values["loss"], metrics.values["never"]) == (2.0, 3.0)
+
+
+def test_many_lines_are_not_slow() -> None:
+    metrics = reader(loss=f".*loss={NUMBER}.*")
+    line = "x" * 2000
+    start = time.thread_time()
+    while time.thread_time() < start + 2.5:
+        metrics.read(line)
+    assert metrics.too_slow == ()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gzip
 import io
 import os
-import stat
+import shutil
 import subprocess
 import sys
 import textwrap
@@ -96,7 +96,7 @@ def run_reader(folder: Path, epochs: int, limit: int = -1) -> list[bytes]:
 
 
 def fifos(folder: Path) -> list[str]:
-    return sorted(path.name for path in folder.iterdir() if stat.S_ISFIFO(path.stat().st_mode))
+    return sorted(path.name for path in folder.iterdir() if path.is_fifo())
 
 
 def open_files() -> int:
@@ -252,6 +252,131 @@ def test_a_folder_that_can_have_no_fifo_is_told(tmp_path: Path) -> None:
     (channel.folder / "train_0").write_text("in the way")
     with (
         pytest.raises(EnvironmentProblemError, match=r"cannot make the pipe .*train_0"),
+        channel.feeder().running(),
+    ):
+        pass
+
+
+def wait_for_the_end_of_the_feeder() -> None:
+    deadline = time.monotonic() + 60
+    while any(thread.name == "pipe" for thread in threading.enumerate()):
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+
+
+@pytest.mark.parametrize("mode", [0o600, 0o444])
+def test_a_link_in_the_place_of_a_pipe_brings_the_data_into_no_other_file(tmp_path: Path, mode: int) -> None:
+    channel = Channel(tmp_path, a=b"data of the channel")
+    (tmp_path / "mine").write_text("of the host's user")
+    (tmp_path / "mine").chmod(mode)
+    (tmp_path / "link").symlink_to(tmp_path / "mine")
+    feeder = channel.feeder()
+    with nothing_left(channel.folder), feeder.running():
+        (tmp_path / "link").rename(channel.folder / "train_0")
+        wait_for_the_end_of_the_feeder()
+    assert (tmp_path / "mine").read_text() == "of the host's user"
+    assert (tmp_path / "mine").stat().st_mode & 0o777 == mode
+    assert feeder.problem is None
+
+
+def test_a_link_in_the_place_of_a_pipe_brings_the_data_into_no_other_pipe(tmp_path: Path) -> None:
+    channel = Channel(tmp_path, a=b"data of the channel")
+    os.mkfifo(tmp_path / "mine")
+    reader = os.open(tmp_path / "mine", os.O_RDONLY | os.O_NONBLOCK)
+    (tmp_path / "link").symlink_to(tmp_path / "mine")
+    with channel.feeder().running():
+        (tmp_path / "link").rename(channel.folder / "train_0")
+        wait_for_the_end_of_the_feeder()
+    assert os.read(reader, 10) == b""
+    os.close(reader)
+
+
+def in_place_of(pipe: Path, what: str) -> None:
+    """Puts something else where a pipe was."""
+    aside = pipe.parents[2] / "aside"
+    if what == "a file":
+        aside.write_text("the program's own")
+        aside.rename(pipe)
+    elif what == "a link to nothing":
+        aside.symlink_to("nowhere")
+        aside.rename(pipe)
+    elif what == "a folder":
+        pipe.unlink()
+        pipe.mkdir()
+    elif what == "nothing":
+        pipe.unlink()
+    else:
+        shutil.rmtree(pipe.parent)
+        if what == "a file where the folder was":
+            pipe.parent.write_text("the program's own")
+
+
+WHATEVER = [
+    "a file",
+    "a link to nothing",
+    "a folder",
+    "nothing",
+    "nothing, and no folder",
+    "a file where the folder was",
+]
+
+
+@pytest.mark.parametrize("what", WHATEVER)
+def test_a_program_that_removes_its_pipe_ends_the_channel_and_nobody_complains(
+    tmp_path: Path, what: str
+) -> None:
+    feeder = Channel(tmp_path, a=b"1").feeder()
+    with feeder.running():
+        in_place_of(tmp_path / "input/data/train_0", what)
+        wait_for_the_end_of_the_feeder()
+    assert feeder.problem is None
+
+
+@pytest.mark.parametrize("what", WHATEVER)
+def test_a_program_that_removes_its_pipe_while_it_reads_gets_the_rest_and_nobody_complains(
+    tmp_path: Path, what: str
+) -> None:
+    channel = Channel(tmp_path, a=b"x" * 500_000)
+    feeder = channel.feeder()
+    with feeder.running():
+        with (channel.folder / "train_0").open("rb") as pipe:
+            data = pipe.read(10)
+            in_place_of(channel.folder / "train_0", what)
+            data += pipe.read()
+        assert len(data) == 500_000
+    assert feeder.problem is None
+
+
+def test_what_a_program_puts_in_the_place_of_its_next_pipe_is_its_own(tmp_path: Path) -> None:
+    channel = Channel(tmp_path, a=b"1")
+    feeder = channel.feeder()
+    with feeder.running():
+        (channel.folder / "train_1").write_text("the program's own")
+        assert (channel.folder / "train_0").read_bytes() == b"1"
+        wait_for_the_end_of_the_feeder()
+    assert (channel.folder / "train_1").read_text() == "the program's own"
+    assert feeder.problem is None
+
+
+def test_a_link_in_the_place_of_the_folder_leads_no_pipe_into_another_folder(tmp_path: Path) -> None:
+    channel = Channel(tmp_path, a=b"1")
+    other, moved = tmp_path / "other", tmp_path / "moved"
+    other.mkdir()
+    (other / "train_0").write_text("of the host's user")
+    with channel.feeder().running():
+        channel.folder.rename(moved)
+        channel.folder.symlink_to(other)
+        assert run_reader(moved, 3) == [b"1"] * 3
+    assert [path.name for path in other.iterdir()] == ["train_0"]
+    assert (other / "train_0").read_text() == "of the host's user"
+    assert fifos(moved) == []
+
+
+def test_a_folder_that_is_not_there_is_told(tmp_path: Path) -> None:
+    channel = Channel(tmp_path, a=b"1")
+    channel.folder.rmdir()
+    with (
+        pytest.raises(EnvironmentProblemError, match=r"cannot make the pipe .*train_0: No such file"),
         channel.feeder().running(),
     ):
         pass
