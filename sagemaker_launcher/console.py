@@ -111,32 +111,42 @@ class Console:
 
         self._rich.print(Text.assemble(*parts), soft_wrap=True)
 
-    def table(self, header: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    def table(self, header: Sequence[str], rows: Iterable[Sequence[str]], spare: Sequence[str] = ()) -> None:
         """Columns on a terminal that has room for them, and row by row on others; tabs between the cells elsewhere.
 
         No word is ever cut, so that every name can be copied.
+
+        Args:
+            header: The names of the columns.
+            rows: A cell for each column.
+            spare: What is left out where there is no room for all columns, and in which order.
         """
         cells = [[safe(one_line(cell)) for cell in row] for row in rows]
         if not self.is_terminal:
             lines = ("\t".join(cell.replace("\t", " ") for cell in row) for row in (header, *cells))
             write(self._stream, "".join(f"{line}\n" for line in lines))
             return
-        widths = _column_widths(list(zip(header, *cells, strict=True)), self._rich.width)
-        if widths:
-            self._columns(header, cells, widths)
-        elif cells:
+        columns = list(zip(header, *cells, strict=True))
+        for number in range(len(spare) + 1):
+            shown = [column for column in columns if column[0] not in spare[:number]]
+            if widths := _column_widths(shown, self._rich.width):
+                self._columns(shown, widths)
+                if number:
+                    self.line((f"no room for: {', '.join(spare[:number])}", "dim"))
+                return
+        if cells:
             self._row_by_row(header, cells)
         else:
             self.line(("  ".join(header), "bold"))
 
-    def _columns(self, header: Sequence[str], rows: Iterable[Sequence[str]], widths: Iterable[int]) -> None:
+    def _columns(self, columns: Sequence[Sequence[str]], widths: Iterable[int]) -> None:
         from rich.table import Table  # noqa: PLC0415 - see the module's docstring
         from rich.text import Text  # noqa: PLC0415
 
         table = Table(box=None, padding=(0, _PADDING // 2), header_style="bold")
-        for name, width in zip(header, widths, strict=True):
-            table.add_column(name, width=width)
-        for row in rows:
+        for column, width in zip(columns, widths, strict=True):
+            table.add_column(column[0], width=width)
+        for row in zip(*(column[1:] for column in columns), strict=True):
             table.add_row(*map(Text, row))
         self._rich.print(table)
 

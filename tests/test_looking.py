@@ -88,6 +88,26 @@ def test_what_was_tampered_with_is_only_shown_on_purpose(cli: CommandLine, proje
     assert cli("show", done["job_name"], *place(project), "--unverified").code == 0
 
 
+def test_what_the_readme_says_of_what_is_refused(cli: CommandLine, project: Project) -> None:
+    done = ran(launch(cli, project))
+    folder, job = local(project, done["experiment"]), done["job_name"]
+
+    def codes(*commands: tuple[str, ...]) -> list[int]:
+        return [cli(*words, *place(project)).code for words in commands]
+
+    result = document(folder, "result.json")
+    (folder / "result.json").write_text(json.dumps({**result, "training_seconds": 999}))
+    assert codes(("show", job), ("rerun", job, "--dry-run"), ("verify", job)) == [0, 0, 13]
+    (folder / "result.json").write_text(json.dumps(result))
+    manifest = document(folder, "manifest.json")
+    (folder / "manifest.json").write_text(json.dumps({**manifest, "command": ["another"]}))
+    refusing = [("show", job), ("diff", job, job), ("status", job), ("download", job), ("verify", job)]
+    assert codes(*refusing) == [13] * len(refusing)
+    assert codes(("show", job, "--unverified"), ("logs", job), ("list",)) == [0, 0, 0]
+    (folder / "result.json").write_bytes(b"\xff")
+    assert codes(("show", job, "--unverified"), ("logs", job), ("list",)) == [13, 0, 0]
+
+
 @given(st.lists(st.floats(allow_nan=False, allow_infinity=False), max_size=200))
 @settings(deadline=None, max_examples=100)
 def test_any_values_are_drawn_in_one_line(values: list[float]) -> None:

@@ -32,6 +32,7 @@ class Here:
 
     storage: FolderStorage
     user: str = "me"
+    s3_root: Path | None = None
 
     @property
     def archive(self) -> Archive:
@@ -172,6 +173,35 @@ def test_a_job_that_no_archive_has_is_taken_by_its_name(place: Here) -> None:
     for text in ("@latest", "s3://nobody/x/digits-20260102-120001-000001/"):
         with pytest.raises(LauncherError):
             resolve_job(text, Nowhere(place.storage))
+
+
+def test_where_a_folder_stands_in_for_s3_no_job_is_elsewhere(place: Here, tmp_path: Path) -> None:
+    with pytest.raises(NotFoundError, match="no experiment 'somebody-elses-job'"):
+        resolve_job("somebody-elses-job", Here(place.storage, s3_root=tmp_path))
+    with pytest.raises(UsageError, match="which archive"):
+        resolve_job("somebody-elses-job", Nowhere(place.storage, s3_root=tmp_path))
+
+
+@pytest.mark.parametrize("command", ["status", "wait", "logs", "stop"])
+def test_no_command_asks_aws_for_a_job_that_is_not_in_the_folder(
+    cli: CommandLine, rehearsed: Project, tmp_path: Path, command: str
+) -> None:
+    place = ("--s3-root", rehearsed.s3)
+    elsewhere = CommandLine(tmp_path, cli.environment)  # where no config names an archive
+    missing = elsewhere(command, "nosuchjob", *place, "--archive", ARCHIVE, "--region", "us-east-1")
+    assert (missing.code, missing.out) == (6, ""), missing.err
+    assert f"error: the archive {ARCHIVE} has no experiment 'nosuchjob'\nhint: `list`" in missing.err
+    unsaid = elsewhere(command, "nosuchjob", *place)
+    assert (unsaid.code, "which archive?" in unsaid.err) == (2, True), unsaid.err
+
+
+def test_nothing_is_stopped_when_one_of_several_is_not_in_the_folder(
+    cli: CommandLine, rehearsed: Project
+) -> None:
+    place = ("--s3-root", rehearsed.s3, "--archive", ARCHIVE)
+    refused = cli("stop", name_of(rehearsed), "nosuchjob", *place)
+    assert (refused.code, refused.out) == (6, "")
+    assert "has no experiment 'nosuchjob'" in refused.err
 
 
 def test_a_reservation_without_a_manifest_has_no_region(place: Here) -> None:

@@ -35,6 +35,8 @@ _COLUMNS: dict[str, Callable[[Summary], str]] = {
         _more([f"{name} {value}" for name, value in one.headline.changed.items()], _CHANGES_SHOWN)
     ),
 }
+# Left out on narrow terminals, in this order; a job's name has that of its experiment.
+_SPARE = ("target", "by", "machines", "experiment", "changed", "duration", "metrics", "created")
 
 
 def list_document(summaries: Iterable[Summary]) -> dict[str, Any]:
@@ -44,7 +46,8 @@ def list_document(summaries: Iterable[Summary]) -> dict[str, Any]:
 
 def print_list(summaries: Iterable[Summary]) -> None:
     """Experiments, one a line; tab-separated when nobody watches."""
-    out().table(tuple(_COLUMNS), [[column(summary) for column in _COLUMNS.values()] for summary in summaries])
+    rows = [[column(summary) for column in _COLUMNS.values()] for summary in summaries]
+    out().table(tuple(_COLUMNS), rows, _SPARE)
 
 
 def print_csv(summaries: Sequence[Summary]) -> None:

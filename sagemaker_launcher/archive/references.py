@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from itertools import groupby, islice
+from pathlib import Path
 from typing import Protocol
 
 from sagemaker_launcher.archive.experiments import INTENT, MANIFEST, Archive, Entry
@@ -31,6 +32,10 @@ class Place(Protocol):
     @property
     def archive(self) -> Archive:
         """The archive. Raises UsageError when nothing names it."""
+
+    @property
+    def s3_root(self) -> Path | None:
+        """The folder that stands in for S3, where there is no AWS; None elsewhere."""
 
     @property
     def user(self) -> str:
@@ -80,16 +85,17 @@ def resolve(text: str, place: Place) -> Reference:
 
 
 def resolve_job(text: str, place: Place) -> Reference:
-    """Finds a job that need not be archived: what no archive knows is taken for the whole name of a job.
+    """Finds a job that need not be archived: what no archive knows is taken for the whole name of a job on AWS.
 
     Raises:
+        NotFoundError: There is none, and no AWS that could know the job.
         UsageError: It means several, or it is a reference that only an archive can answer.
     """
     try:
         return resolve(text, place)
     except (NotFoundError, UsageError) as error:
         ambiguous = isinstance(error, UsageError) and error.code == "ambiguous"
-        if ambiguous or text.startswith(("s3:", "@")):
+        if ambiguous or place.s3_root is not None or text.startswith(("s3:", "@")):
             raise
         return Reference(text, None, "", "")
 

@@ -18,6 +18,11 @@ from sagemaker_launcher.result import ENDED, JobResult, Transition
 
 # FailureReason of a program that ended with an error: `AlgorithmError: ..., exit code: 137`.
 _EXIT_CODE = re.compile(r"exit code:? (\d{1,3})\b", re.IGNORECASE)
+_SAVING = {
+    "Uploading",
+    "Completed",
+}  # secondary statuses; only a job that had one of them can have saved anything
+_NOT_SAVED = "ClientError: Artifact upload failed"  # FailureReason
 
 
 def describe(client: Any, job_name: str) -> dict[str, Any]:  # noqa: ANN401 - boto3 is untyped
@@ -53,7 +58,6 @@ def stop(client: Any, job_name: str) -> bool:  # noqa: ANN401 - boto3 is untyped
 
 def result_of(description: Mapping[str, Any]) -> JobResult:
     """What a description says of how the job ended, or how far it is."""
-    artifacts = {"model": description.get("ModelArtifacts", {}).get("S3ModelArtifacts", "")}
     reason = description.get("FailureReason", "")
     code = _EXIT_CODE.search(reason)
     return JobResult(
@@ -62,7 +66,7 @@ def result_of(description: Mapping[str, Any]) -> JobResult:
         failure_reason=reason,
         training_seconds=description.get("TrainingTimeInSeconds"),
         billable_seconds=description.get("BillableTimeInSeconds"),
-        artifacts={name: uri for name, uri in artifacts.items() if uri},
+        artifacts=_saved(description),
         metrics={item["MetricName"]: item["Value"] for item in description.get("FinalMetricDataList", ())},
         started_at=_time(description.get("TrainingStartTime")),
         ended_at=_time(description.get("TrainingEndTime")),
@@ -97,6 +101,16 @@ def kept_after_stop(description: Mapping[str, Any]) -> dict[str, str]:
         "checkpoints": checkpoints or "none: the job has no S3.CHECKPOINTS",
         "model, as far as it is": f"{output}/{description['TrainingJobName']}/output/model.tar.gz",
     }
+
+
+def _saved(description: Mapping[str, Any]) -> dict[str, str]:
+    """What a job has saved, by name. The service tells where a model would be, even if there never was one."""
+    model = description.get("ModelArtifacts", {}).get("S3ModelArtifacts", "")
+    phases = {step["Status"] for step in description.get("SecondaryStatusTransitions", ())}
+    ended, reason = description["TrainingJobStatus"] in ENDED, description.get("FailureReason", "")
+    # A failed program's model is saved as well: https://github.com/aws/sagemaker-python-sdk/pull/746
+    saved = ended and phases & _SAVING and not reason.startswith(_NOT_SAVED)
+    return {"model": model} if model and saved else {}
 
 
 def _time(moment: datetime | None) -> str:

@@ -112,6 +112,37 @@ def test_no_capacity_is_explained(
     assert "try: choose another instance type, another region, or try again later" in done.out
 
 
+@pytest.mark.parametrize("failure", ["image", "capacity", "internal"])
+def test_a_job_that_failed_before_it_trained_has_saved_nothing(
+    emulator_cli: CommandLine,
+    project: Project,
+    emulator: Emulator,
+    s3: SeaweedServer,
+    launch: Any,
+    failure: str,
+) -> None:
+    program(project, 1)
+    emulator.next_job(Fate(failure=failure))
+    job = launch()
+    done = emulator_cli("wait", job["experiment"])
+    assert (done.code, "saved" in done.out, "model.tar.gz" in done.out) == (10, False, False)
+    told = emulator_cli("status", job["experiment"], "--json").json["jobs"][0]["result"]
+    assert (told["status"], told["artifacts"]) == ("Failed", {})
+    assert json.loads(read(s3, job["experiment"] + "result.json"))["artifacts"] == {}
+
+
+def test_a_running_job_has_saved_nothing_yet_and_a_completed_one_its_model(
+    emulator_cli: CommandLine, project: Project, emulator: Emulator, launch: Any
+) -> None:
+    program(project, 30, 0.1)
+    job = launch()
+    emulator.wait_for(job["job_name"], "Training")
+    running = emulator_cli("status", job["experiment"])
+    assert (running.code, "saved" in running.out) == (0, False), running.out
+    done = emulator_cli("wait", job["experiment"])
+    assert f"saved       model: s3://team/outputs/{job['job_name']}/output/model.tar.gz" in done.out
+
+
 def test_a_stop_reaches_the_program_and_its_result_is_collected(
     emulator_cli: CommandLine, project: Project, emulator: Emulator, launch: Any, s3: SeaweedServer
 ) -> None:
