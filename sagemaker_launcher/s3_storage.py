@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import random
 import ssl
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, suppress
 from datetime import datetime, timezone
 from functools import cached_property
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol
 from urllib.parse import urlsplit
@@ -32,8 +35,7 @@ from sagemaker_launcher.storage import (
 )
 
 _READ_ATTEMPTS = 3
-_CONFLICT_ATTEMPTS = 3
-_OK = {200, 206}
+_CONFLICT_PAUSES_S = (0.2, 0.8, 2.0, 4.0)  # between attempts
 _CHUNK_BYTES = 2**20
 _USUAL_PORTS = {"http": ":80", "https": ":443"}
 
@@ -83,6 +85,9 @@ class S3Storage:
         for attempt in range(1, _READ_ATTEMPTS + 1):
             with aws_errors(f"read {uri}"):
                 answer = self._client.get_object(Bucket=uri.bucket, Key=uri.key)
+            if not {"ContentLength", "ETag"} <= answer.keys():
+                answer["Body"].close()
+                raise _not_s3(f"read {uri}")
             if answer["ContentLength"] > limit:
                 answer["Body"].close()
                 break
@@ -99,7 +104,7 @@ class S3Storage:
 
     def create(self, uri: S3Uri, data: bytes) -> None:
         """See Storage. https://docs.aws.amazon.com/AmazonS3/latest/userguide/conditional-writes.html."""
-        for attempt in range(1, _CONFLICT_ATTEMPTS + 1):
+        for attempt, pause_s in enumerate((*_CONFLICT_PAUSES_S, None), 1):
             try:
                 with aws_errors(f"write {uri}"):
                     self._put_new(uri, data)
@@ -112,10 +117,12 @@ class S3Storage:
                 if attempt > 1:
                     raise  # damaged twice: the same would happen again
             except _ConcurrentWriteError:
-                if attempt == _CONFLICT_ATTEMPTS:
+                if pause_s is None:
                     raise UnavailableError(
                         f"cannot write {uri}: S3 reports a conflicting write again and again"
                     ) from None
+                # Jitter: those who met each other must not come back together.
+                time.sleep(random.uniform(pause_s / 2, pause_s))  # noqa: S311 - no secret
 
     def _put_new(self, uri: S3Uri, data: bytes) -> None:
         try:
@@ -158,23 +165,26 @@ class S3Storage:
                     yield S3Uri(folder.bucket, item["Prefix"])
 
     def download(self, uri: S3Uri, file: BinaryIO, tag: str = "", check: Check = no_check) -> None:
-        failures = 0
+        failures, reached = 0, file.tell()
         while True:
             start = file.tell()
             try:
                 with aws_errors(f"download {uri}"):
-                    body, tag = self._body(uri, start, tag)
+                    body, tag, is_whole = self._body(uri, start, tag)
                     with closing(body):
+                        if is_whole:
+                            _begin_anew(file)
                         _copy(body, file, check)
                 return
             except UnavailableError:
                 # What has come stays, and only the rest is asked for again: of the same object, says its tag.
-                failures = 1 if file.tell() > start else failures + 1
+                failures = 1 if file.tell() > reached else failures + 1
+                reached = max(reached, file.tell())
                 if failures == _READ_ATTEMPTS:
                     raise
 
-    def _body(self, uri: S3Uri, start: int, tag: str) -> tuple[_Body, str]:
-        """An object from a byte on, and its tag.
+    def _body(self, uri: S3Uri, start: int, tag: str) -> tuple[_Body, str, bool]:
+        """An object from a byte on, its tag, and whether all of it comes although only the rest was asked for.
 
         For many small objects the time of everybody who waits is the processor's, and get_object takes five times as
         much of it as a request of our own. So it only gets what did not succeed at once: it knows how to wait, where a
@@ -183,8 +193,9 @@ class S3Storage:
         with suppress(UnavailableError):
             if self._connections:
                 answer = self._ask(self._connections, uri, start, tag)
-                if answer.status in _OK and "ETag" in answer.headers:
-                    return answer, answer.headers["ETag"]
+                wanted = HTTPStatus.PARTIAL_CONTENT if start else HTTPStatus.OK
+                if answer.status == wanted and "ETag" in answer.headers:
+                    return answer, answer.headers["ETag"], False
                 answer.close()
         return self._body_slowly(uri, start, tag)
 
@@ -216,7 +227,7 @@ class S3Storage:
         context = ssl.create_default_context(cafile=get_cert_path(trusted)) if secure else None
         return Connections(endpoint, context, limits.connect_timeout, limits.read_timeout)
 
-    def _body_slowly(self, uri: S3Uri, start: int, tag: str) -> tuple[_Body, str]:
+    def _body_slowly(self, uri: S3Uri, start: int, tag: str) -> tuple[_Body, str, bool]:
         conditions = {"Range": f"bytes={start}-"} if start else {}
         if tag:
             conditions["IfMatch"] = tag
@@ -229,7 +240,9 @@ class S3Storage:
         if "ETag" not in answer:
             answer["Body"].close()
             raise _not_s3(f"download {uri}")
-        return answer["Body"], answer["ETag"]
+        # S3 itself gives the rest, but what answers in its name, or a proxy on the way, need not know of ranges.
+        is_rest = answer["ResponseMetadata"]["HTTPStatusCode"] == HTTPStatus.PARTIAL_CONTENT
+        return answer["Body"], answer["ETag"], bool(start) and not is_rest
 
     def upload(self, path: Path, uri: S3Uri) -> None:
         with aws_errors(f"upload {uri}"):
@@ -268,9 +281,13 @@ def _copy(body: _Body, file: BinaryIO, check: Check) -> None:
             check()
             file.write(chunk)
     except FlexibleChecksumError:
-        file.seek(0)
-        file.truncate()
+        _begin_anew(file)
         raise
+
+
+def _begin_anew(file: BinaryIO) -> None:
+    file.seek(0)
+    file.truncate()
 
 
 def _not_s3(action: str) -> UnavailableError:

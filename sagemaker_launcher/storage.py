@@ -214,17 +214,27 @@ def _walk(bucket: Path, prefix: str) -> Iterator[tuple[str, os.stat_result]]:
 
 
 def _walk_folder(folder: str, key: str, prefix: str) -> Iterator[tuple[str, os.stat_result]]:
-    with os.scandir(folder) as entries:
-        # S3 orders whole keys, so a folder counts as its name with the slash.
-        found = sorted(
-            ((f"{key}{entry.name}{'/' * entry.is_dir()}", entry) for entry in entries), key=itemgetter(0)
-        )
-    for name, entry in found:
+    for name, entry in _entries(folder, key):
         if name.endswith("/"):
             if name.startswith(prefix) or prefix.startswith(name):
                 yield from _walk_folder(entry.path, name, prefix)
         elif name.startswith(prefix):
-            yield name, entry.stat()
+            try:
+                status = entry.stat()
+            except FileNotFoundError:
+                continue  # deleted since, or a link that leads nowhere, such as an editor's lock on a file
+            yield name, status
+
+
+def _entries(folder: str, key: str) -> list[tuple[str, os.DirEntry[str]]]:
+    """What is in a folder, with its keys and in their order; nothing when it is gone by now."""
+    try:
+        with os.scandir(folder) as entries:
+            # S3 orders whole keys, so a folder counts as its name with the slash.
+            found = [(f"{key}{entry.name}{'/' * entry.is_dir()}", entry) for entry in entries]
+    except FileNotFoundError:
+        return []
+    return sorted(found, key=itemgetter(0))
 
 
 def _tag(status: os.stat_result) -> str:

@@ -317,6 +317,39 @@ def test_one_spoiled_entry_hides_no_other(tmp_path: Path) -> None:
 # --- reading, and who changed it meanwhile ---
 
 
+@pytest.mark.parametrize("status", ["Abandoned", "NotStarted"])
+def test_a_result_outweighs_every_mark_for_all_who_ask(tmp_path: Path, status: str) -> None:
+    archive = archive_in(tmp_path)
+    for number in range(8):  # whose keys come before and after the mark's
+        marked = intent(number)
+        folder = archive.reserve(marked)
+        archive.mark(folder, replace(HEADLINE, status=status), {"status": status})
+        told = replace(HEADLINE, metrics={"loss": float(number)})
+        archive.record_result(folder, JobResult("Completed"), told)
+        assert archive.headline(marked.job_name) == told
+        stem = archive.entry_of(marked.job_name).stem
+        assert archive.headlines_of([stem]) == {stem: told}
+        [summary] = (one for one in recent(archive) if one.job_name == marked.job_name)
+        assert (summary.state, archive.full_headline(summary)) == (State.FINISHED, told)
+
+
+def test_an_experiment_that_was_marked_before_its_result_came_is_the_same_everywhere(
+    cli: CommandLine, project: Project
+) -> None:
+    rehearse(project)
+    archive = Archive(FolderStorage(project.s3), ROOT)
+    [summary] = recent(archive)
+    for status in ("Abandoned", "NotStarted"):
+        archive.mark(summary.folder, replace(summary.headline, status=status, metrics={}), {"status": status})
+    place = ("--s3-root", project.s3, "--archive", str(ROOT), "--json")
+    for words in ((), ("--experiment", "team/tiny")):
+        [listed] = cli("list", *words, *place).json["experiments"]
+        assert (listed["state"], listed["status"]) == ("finished", "Completed")
+    assert cli("show", summary.job_name, *place).json["state"] == "finished"
+    verified = cli("verify", summary.job_name, *place)
+    assert verified.code == 0, verified.out
+
+
 def test_an_experiment_is_read_with_everything_in_it(bucket: Path) -> None:
     experiment = read_experiment(
         FolderStorage(bucket), S3Uri("team", f"experiments/team/tiny/{folder_of(bucket).name}/")
@@ -421,6 +454,21 @@ def test_all_that_was_changed_is_named_at_once(bucket: Path) -> None:
     delete("request.json")(folder)
     with pytest.raises(IntegrityError, match=r"request.json was deleted; training_config.yaml was changed"):
         read(bucket)
+
+
+def test_an_experiment_of_a_version_that_knew_less_of_its_author_is_read_and_verified(
+    cli: CommandLine, bucket: Path
+) -> None:
+    folder = folder_of(bucket)
+    [index] = (bucket / "team/experiments/_index").iterdir()
+    manifest, intent_ = document(folder, "manifest.json"), document(folder, "intent.json")
+    del manifest["author"]["pid_space"], intent_["author"]["pid_space"]
+    reseal(folder, manifest)
+    for path in (folder / "intent.json", index):
+        path.write_text(json.dumps(intent_))
+    assert read(bucket)
+    done = cli("verify", folder.name, "--s3-root", bucket, "--archive", str(ROOT))
+    assert done.code == 0, done.out
 
 
 def test_files_of_others_beside_an_experiment_do_no_harm(bucket: Path) -> None:

@@ -82,6 +82,21 @@ def test_metrics_stay_when_there_is_no_room_for_changed_values() -> None:
     assert not read.complete
 
 
+def test_what_would_unpack_to_more_than_a_reader_takes_is_shortened() -> None:
+    metrics = {f"{number:02d}{'validation:accuracy/' * 13}": float(number) for number in range(32)}
+    key = key_of(STEM, replace(PLAIN, metrics=metrics, changed={}), room=40)
+    stem, read = read_key(key)
+    assert (stem, read.status) == (STEM, "Completed")
+    assert 20 < len(read.metrics) < 32
+    assert read.metrics.items() <= metrics.items()
+    assert not read.complete
+
+
+def test_a_headline_that_nobody_could_read_is_not_written() -> None:
+    with pytest.raises(ValueError, match=STEM):
+        key_of(STEM, replace(PLAIN, user="a" * 10_000), room=40)
+
+
 @given(st.text(max_size=200))
 @settings(deadline=None, max_examples=100)
 def test_any_other_key_is_refused_in_words(text: str) -> None:

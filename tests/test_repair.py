@@ -22,6 +22,7 @@ from sagemaker_launcher.archive.repair import Repair
 from sagemaker_launcher.errors import NotFoundError, UnavailableError
 from sagemaker_launcher.findings import Finding
 from sagemaker_launcher.naming import S3Uri, job_name
+from sagemaker_launcher.provenance import author
 from sagemaker_launcher.result import JobResult, Transition
 from sagemaker_launcher.storage import FolderStorage, sha256
 from tests.commands import CommandLine
@@ -55,6 +56,7 @@ class Team:
         self.storage = FolderStorage(folder)
         self.archive = Archive(self.storage, ROOT)
         self.jobs: dict[str, RecalledJob] = {}
+        self.account = "1"
 
     def experiment(
         self,
@@ -100,7 +102,10 @@ class Team:
         return self.jobs[name]
 
     def repair(self, *, change: bool = True, recall: Recall | None = None) -> list[Finding]:
-        return list(Repair(self.storage, self.archive, recall or self.recall, lambda: NOW).run(change=change))
+        return list(self.at_work(recall or self.recall).run(change=change))
+
+    def at_work(self, recall: Recall) -> Repair:
+        return Repair(self.storage, self.archive, recall, lambda: NOW, lambda _: self.account)
 
     def statuses(self) -> Mapping[str, str]:
         found = History(self.archive, HistoryCache("")).newest(99)
@@ -146,7 +151,7 @@ def test_what_never_started_is_marked_once_nobody_can_be_at_work(team: Team, sta
 
 
 def test_a_rehearsal_without_a_launcher_is_abandoned(team: Team) -> None:
-    here = Author("me", platform.node(), dead_process())
+    here = replace(author(), pid=dead_process())
     gone = team.experiment(State.STARTED, target="process", age=timedelta(minutes=1), author=here)
     elsewhere = team.experiment(State.STARTED, target="docker")
     ancient = team.experiment(State.STARTED, target="docker", age=timedelta(days=31))
@@ -154,9 +159,25 @@ def test_a_rehearsal_without_a_launcher_is_abandoned(team: Team) -> None:
     assert team.statuses() == {gone.name: "abandoned", elsewhere.name: "started", ancient.name: "abandoned"}
 
 
+@pytest.mark.parametrize("pid_space", ["", "0f0e0d0c-0b0a-4948-8746-454443424140/4026531836"])
+def test_a_process_of_another_machine_of_the_same_name_is_not_taken_for_one_of_this(
+    team: Team, pid_space: str
+) -> None:
+    namesake = Author("me", platform.node(), dead_process(), pid_space=pid_space)
+    sealed = team.experiment(State.NOT_CONFIRMED, target="process", age=timedelta(minutes=1), author=namesake)
+    started = team.experiment(State.STARTED, target="process", author=namesake)
+    ancient = team.experiment(State.STARTED, target="process", author=namesake, age=timedelta(days=31))
+    assert {finding.verdict for finding in team.repair()} == {"ok"}
+    assert team.statuses() == {
+        sealed.name: "not confirmed",
+        started.name: "started",
+        ancient.name: "abandoned",
+    }
+
+
 def test_a_launcher_that_runs_here_is_left_at_work(team: Team) -> None:
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
-        here = Author("me", platform.node(), process.pid)
+        here = replace(author(), pid=process.pid)
         team.experiment(State.STARTED, target="process", author=here, age=timedelta(hours=50))
         before = snapshot(team.storage._root)
         assert [finding.verdict for finding in team.repair()] == ["ok"]
@@ -170,6 +191,18 @@ def test_a_job_of_somebody_else_is_never_adopted(team: Team) -> None:
     [finding] = team.repair()
     assert (finding.verdict, "another manifest" in finding.message) == ("failed", True)
     assert team.statuses() == {folder.name: "not confirmed"}
+
+
+@pytest.mark.parametrize("account", ["2", ""])
+def test_another_account_than_the_sealed_one_is_not_believed(team: Team, account: str) -> None:
+    for state in (State.NOT_CONFIRMED, State.STARTED):
+        team.experiment(state, age=timedelta(days=31))
+    team.account = account
+    before = snapshot(team.storage._root)
+    findings = team.repair()
+    assert [finding.verdict for finding in findings] == ["unknown", "unknown"]
+    assert "launched in the account 1" in findings[0].message
+    assert snapshot(team.storage._root) == before
 
 
 def test_a_started_job_that_aws_has_forgotten_is_abandoned_only_when_it_cannot_run_any_more(
@@ -234,8 +267,7 @@ def test_spoiled_entries_are_told_and_hide_no_others(team: Team) -> None:
 
 def test_two_repairs_at_once_agree(team: Team) -> None:
     folder = team.experiment(State.NOT_CONFIRMED)
-    first = Repair(team.storage, team.archive, team.recall, lambda: NOW).run(change=True)
-    second = Repair(team.storage, team.archive, team.recall, lambda: NOW).run(change=True)
+    first, second = (team.at_work(team.recall).run(change=True) for _ in range(2))
     assert next(first).verdict == "ok"
     assert list(second) == []
     assert team.statuses() == {folder.name: "not started"}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import shutil
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -141,10 +142,23 @@ def test_a_list_looks_only_where_the_prefix_leads(storage: FolderStorage, tmp_pa
     assert keys(storage, "a/b/c/d") == []
 
 
-def test_a_file_that_cannot_be_looked_at_is_told(storage: FolderStorage, tmp_path: Path) -> None:
-    (tmp_path / "team/dangling").symlink_to("nowhere")
-    with pytest.raises(NotFoundError, match="dangling"):
-        keys(storage)
+def test_a_link_that_leads_nowhere_hides_no_data(storage: FolderStorage, tmp_path: Path) -> None:
+    storage.create(uri("data/a.csv"), b"1,2")
+    (tmp_path / "team/data/.#a.csv").symlink_to("me@laptop.4711:1700000000")  # how Emacs locks a file
+    assert keys(storage, "data/") == ["data/a.csv"]
+    assert keys(storage, "data/", 1) == ["data/a.csv"]
+
+
+def test_what_is_deleted_while_it_is_listed_hides_nothing_else(
+    storage: FolderStorage, tmp_path: Path
+) -> None:
+    for name in ("a", "b", "c/d", "e"):
+        storage.create(uri(name), b"")
+    listing = storage.list(uri(""))
+    assert next(listing).uri == uri("a")
+    storage.delete(uri("b"))
+    shutil.rmtree(tmp_path / "team/c")
+    assert [item.uri for item in listing] == [uri("e")]
 
 
 def test_folders_that_contain_themselves_are_told(storage: FolderStorage, tmp_path: Path) -> None:

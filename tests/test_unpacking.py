@@ -63,6 +63,9 @@ def test_files_folders_and_links_that_stay_inside_come_out(tmp_path: Path) -> No
         member(long, b"long"),
         link("latest", "code/run.sh"),
         link("code/up", "../model.bin"),
+        link("around", "code/../empty/.././/model.bin"),
+        link("folder", "empty"),
+        link("through", "folder/../model.bin"),
         hard("copy.bin", "model.bin"),
     )
     told: list[int] = []
@@ -75,9 +78,11 @@ def test_files_folders_and_links_that_stay_inside_come_out(tmp_path: Path) -> No
         long: b"long",
         "latest": b"#!",
         "code/up": b"weights",
+        "around": b"weights",
+        "through": b"weights",
         "copy.bin": b"weights",
     }
-    assert (count, sum(told)) == (7, 13)
+    assert (count, sum(told)) == (10, 13)
     assert stat.S_IMODE((tmp_path / "out/code/run.sh").stat().st_mode) & 0o7111 == 0o111
     assert stat.S_IMODE((tmp_path / "out/code").stat().st_mode) & 0o7000 == 0
     assert (tmp_path / "out/model.bin").stat().st_uid == os.getuid()
@@ -110,6 +115,15 @@ HOSTILE: dict[str, tuple[Member, ...]] = {
     "link above through a link": (link("d", "."), link("l", "d/../../x")),
     "link that loops": (link("a", "b"), link("b", "a")),
     "link through a link to above": (member("s/x"), link("d", "s"), link("l", "d/../../x")),
+    # Only in the folder where it is unpacked, which is renamed afterwards, do these lead back into the archive.
+    "link out of the archive and back": (link("l", "../out/harmless"),),
+    "link out of a folder and back": (link("a/l", "../../out/harmless"),),
+    "link out and back through a link": (
+        *(member("x/y/z"), link("x/y/up", "../.."), link("l", "x/y/up/../../work/out/harmless")),
+    ),
+    "link out and back through a link, differently written": (
+        *(member("x/y/z"), link("x/y/up", "../.."), link("l", "x/y/UP/../../work/out/harmless")),
+    ),
     "hard link to outside": (hard("a", "/etc/passwd"),),
     "hard link to what comes later": (hard("a", "b"), member("b")),
     "hard link to a link": (link("a", "b"), hard("c", "a")),

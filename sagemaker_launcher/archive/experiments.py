@@ -58,6 +58,7 @@ _SEALABLE = (SAGEMAKER_CONFIG, TRAINING_CONFIG, REQUEST, PATCH)
 _FILE_MAX = 4 * 1024 * 1024  # bytes; no file of an experiment comes near
 _LOGS_MAX, _LOG_MAX = 4, 16 * 1024 * 1024  # files and bytes that are read again for a metric's course
 _FILES_MAX = 1000  # one page of a listing; an experiment has not that many files, a folder of experiments may have millions
+_HEADLINES_MAX = 10  # of one experiment; all that can be are its result's and one for each mark
 _INDEX, _HEADLINES, _RERUNS = (
     "_index",
     "_headlines",
@@ -323,11 +324,19 @@ class Archive:
         return {stem: headline for stem, headline in found if headline}
 
     def _headline_in_key(self, stem: str) -> Headline | None:
+        found = self._foremost(stem)
+        return found[1] if found else None
+
+    def _foremost(self, stem: str) -> tuple[S3Uri, Headline] | None:
+        """The headline of an experiment and where it is; that of a result when somebody had marked it before that came."""
         place = (self._root / _HEADLINES).folder
-        for item in self._storage.list(place / f"{stem}.", 1):
+        found = None
+        for item in self._storage.list(place / f"{stem}.", _HEADLINES_MAX):
             with suppress(ValueError):
-                return read_key(item.uri.key.removeprefix(place.key))[1]
-        return None
+                headline = read_key(item.uri.key.removeprefix(place.key))[1]
+                if found is None or found[1].status in MARKS:
+                    found = item.uri, headline
+        return found
 
     def full_headline(self, summary: Summary) -> Headline:
         """A headline with what its key had no room for."""
@@ -338,13 +347,14 @@ class Archive:
         return self._headline(self._stem(job_name))
 
     def _headline(self, stem: str) -> Headline | None:
-        for item in self._storage.list(self._root / _HEADLINES / f"{stem}.", 1):
-            values = mapping_from(self._storage.read(item.uri, _FILE_MAX), str(item.uri))
-            try:
-                return read_document(Headline, values)
-            except TypeError as error:
-                raise IntegrityError(f"{item.uri} is not what this tool writes: {error}") from error
-        return None
+        found = self._foremost(stem)
+        if found is None:
+            return None
+        uri = found[0]
+        try:
+            return read_document(Headline, mapping_from(self._storage.read(uri, _FILE_MAX), str(uri)))
+        except TypeError as error:
+            raise IntegrityError(f"{uri} is not what this tool writes: {error}") from error
 
     def told(self, entry: Entry, headline: Headline) -> Summary:
         """The summary of an experiment that has a headline. Raises IntegrityError when that leads out of the archive."""

@@ -93,11 +93,11 @@ def key_of(stem: str, headline: Headline, room: int) -> str:
         room: How many bytes are already in use before the key.
 
     Raises:
-        ValueError: Not even the shortest headline has room.
+        ValueError: Not even the shortest headline has room, and could be read again.
     """
     for smaller in _shorter(headline.short):
         key = f"{stem}.{_in_parts(VERSION + _packed(smaller, stem), len(stem) + 1)}"
-        if room + len(key) <= _KEY_MAX:
+        if room + len(key) <= _KEY_MAX and _is_readable(key):
             return key
     raise ValueError(stem)
 
@@ -108,6 +108,15 @@ def read_key(key: str) -> tuple[str, Headline]:
     if not words.startswith(VERSION):
         raise ValueError(f"not a headline of this version: {key!r}")
     return stem, _unpacked(words.removeprefix(VERSION).replace("/", ""), stem)
+
+
+def _is_readable(key: str) -> bool:
+    """Whether a key's words do not unpack to more than readers take: what repeats itself is packed very small."""
+    try:
+        read_key(key)
+    except ValueError:
+        return False
+    return True
 
 
 def _shorter(headline: Headline) -> Iterator[Headline]:

@@ -1,10 +1,14 @@
-"""The documents that an experiment leaves beside its configs: who reserved it, what seals it, when it started. Pure."""
+"""The documents that an experiment leaves beside its configs: who reserved it, what seals it, when it started.
+
+Pure, but for `pid_space`, which whoever writes an author and whoever reads one have to find out in the same way.
+"""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, field
+from pathlib import Path
 from typing import Any, TypeVar
 
 from sagemaker_launcher.documents import read_document
@@ -20,12 +24,22 @@ _Document = TypeVar("_Document")
 
 @frozen
 class Author:
-    """Who launched, and where: the user and the machine, and the AWS identity when there is one."""
+    """Who launched, and where.
+
+    Attributes:
+        user: The user's name.
+        host: The machine's name, which others may have, too.
+        pid: The process.
+        arn: The AWS identity; empty when there is none.
+        pid_space: Where `pid` means that process and no other, see `pid_space`; empty where that could not be known, and
+            in documents of earlier versions.
+    """
 
     user: str
     host: str
     pid: int
     arn: str = ""
+    pid_space: str = ""
 
 
 @frozen
@@ -131,6 +145,20 @@ class Launch:
     started_at: str
     manifest_sha256: str
     schema: int = SCHEMA
+
+
+def pid_space() -> str:
+    """Tells the numbers of processes here from those of other machines, of other boots of this one and of other containers.
+
+    Empty where the kernel does not say; that of Linux does:
+    https://www.kernel.org/doc/html/latest/admin-guide/sysctl/kernel.html#random and pid_namespaces(7).
+    """
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text("ascii").strip()
+        namespace = Path("/proc/self/ns/pid").stat().st_ino
+    except (OSError, ValueError):
+        return ""
+    return f"{boot}/{namespace}" if boot else ""
 
 
 def to_bytes(document: object) -> bytes:

@@ -42,6 +42,10 @@ class AwsRecall:
             jobs.result_of(description),
         )
 
+    def account(self, region: str) -> str:
+        """The account that is asked, by its credentials. Raises CredentialsError, and the other errors of `aws_errors`."""
+        return Aws(region or self._region, self._profile).account
+
     def _client(self, region: str) -> Any:  # noqa: ANN401 - boto3 is untyped
         if region not in self._clients:
             self._clients[region] = Aws(region, self._profile).client("sagemaker")

@@ -12,6 +12,7 @@ import platform
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from datetime import datetime, timedelta, timezone
+from functools import cache, partial
 
 from sagemaker_launcher.archive.experiments import (
     INTENT,
@@ -35,6 +36,7 @@ from sagemaker_launcher.archive.manifest import (
     intent_from,
     manifest_from,
     mapping_from,
+    pid_space,
 )
 from sagemaker_launcher.archive.recalled import Recall
 from sagemaker_launcher.clock import utc_now
@@ -66,6 +68,7 @@ class Repair:
         archive: The archive.
         recall: Asks AWS for a job; None where AWS has no part in it.
         now: The present.
+        account: The account that `recall` asks about a region's jobs; None: that of its credentials.
     """
 
     def __init__(
@@ -74,11 +77,13 @@ class Repair:
         archive: Archive,
         recall: Recall | None,
         now: Callable[[], datetime] | None = None,
+        account: Callable[[str], str] | None = None,
     ) -> None:
         self._storage = storage
         self._archive = archive
         self._recall = recall
         self._now = now or (lambda: datetime.now(timezone.utc))
+        self._account = cache(account or partial(_account_asked, recall))
 
     def run(self, *, change: bool) -> Iterator[Finding]:
         """Looks at every experiment without a headline.
@@ -155,8 +160,19 @@ class Repair:
                 f"{case.state.value} on AWS, which is not asked here",
                 "leave --s3-root out",
             )
+        manifest = case.manifest
+        account = self._account(manifest.region)
+        if account != manifest.account:
+            # Another account knows nothing of the job, or another one of its name.
+            return Finding(
+                case.job_name,
+                "unknown",
+                f"{case.state.value}: it was launched in the account {manifest.account}, and the one that is asked here is"
+                f" {account or 'not known'}",
+                "use credentials of the account that launched it, for example with another AWS_PROFILE",
+            )
         try:
-            job = self._recall(case.job_name, case.manifest.region)
+            job = self._recall(case.job_name, manifest.region)
         except NotFoundError:
             if case.state is State.STARTED:
                 if age < _LONGEST:
@@ -300,15 +316,27 @@ class _Case:
         return Finding(self.job_name, "ok", f"settled: {what}")
 
 
+def _account_asked(recall: Recall | None, region: str) -> str:
+    """The account of the credentials that AWS is asked with; empty when nobody can know it."""
+    from sagemaker_launcher.archive.recall import AwsRecall  # noqa: PLC0415 - who has one has imported boto3 already
+
+    return recall.account(region) if isinstance(recall, AwsRecall) else ""
+
+
 _WORDS = {NOT_STARTED: "never started", ABANDONED: "abandoned"}
 
 
 def _launcher_is_alive(intent: Intent) -> bool | None:
-    """Whether the process that launched still runs; None when it ran on another machine."""
-    if intent.author.host != platform.node():
+    """Whether the process that launched still runs; None when that cannot be known, as of another machine.
+
+    A name alone tells no machine: all containers of a service, or laptops as they come from the factory, have the same. So
+    does what a snapshot of a machine starts in two places, which is why the name counts, too.
+    """
+    author = intent.author
+    if not author.pid_space or (author.pid_space, author.host) != (pid_space(), platform.node()):
         return None
     try:
-        os.kill(intent.author.pid, 0)
+        os.kill(author.pid, 0)
     except ProcessLookupError:
         return False
     except (PermissionError, OverflowError):

@@ -9,7 +9,7 @@ import stat
 import tarfile
 import unicodedata
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import IO
@@ -22,6 +22,7 @@ _HEADERS_MAX = (
     2**20
 )  # bytes of all headers before a member; tarfile keeps them in memory, and some of them for good
 _NAME_MAX, _DEPTH_MAX = 255, 64  # bytes of a part of a path, and parts
+_LINKS_MAX = 40  # on the way to one file, as on Linux
 _SPECIAL = stat.S_ISUID | stat.S_ISGID | stat.S_ISVTX
 
 
@@ -181,9 +182,14 @@ class _Unpacking:
         for place, target, _ in self._links:
             place.symlink_to(target)
         inside = self._folder.resolve()
+        targets = {_alike(self._below(place)): target for place, target, _ in self._links}
         for place, target, name in self._links:
-            if target.startswith("/") or not _resolved(place).is_relative_to(inside):
+            # A way out and back again is one only as long as the folder is called what it is now.
+            if not _stays_inside(self._below(place), targets) or not _resolved(place).is_relative_to(inside):
                 raise _unsafe(name, f"it is a link to {target!r}, outside of this archive")
+
+    def _below(self, place: Path) -> str:
+        return place.relative_to(self._folder).as_posix()
 
     def _spend(self, size: int) -> None:
         self._left -= size
@@ -267,6 +273,32 @@ def _name_problem(name: str, parts: list[str]) -> str:
 def _alike(path: str) -> str:
     """What is the same for all spellings that some file system takes for one."""
     return unicodedata.normalize("NFC", path).casefold()
+
+
+def _stays_inside(link: str, targets: Mapping[str, str]) -> bool:
+    """Whether no step of the way that a link leads is above the archive's root.
+
+    Args:
+        link: Its path below the root.
+        targets: What every link of the archive says, by its path, spelled as `_alike` does.
+    """
+    parts, here, followed = link.split("/"), list[str](), 0
+    while parts:
+        part = parts.pop(0)
+        if part == "..":
+            if not here:
+                return False
+            here.pop()
+        elif part not in {"", "."}:
+            here.append(part)
+        target = targets.get(_alike("/".join(here)))
+        if target is not None:
+            followed += 1
+            if target.startswith("/") or followed > _LINKS_MAX:
+                return False
+            here.pop()
+            parts[:0] = target.split("/")
+    return True
 
 
 def _resolved(link: Path) -> Path:

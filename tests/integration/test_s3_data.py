@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import os
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from threading import Thread
 
 import pytest
 
@@ -183,6 +186,99 @@ def test_the_login_page_of_a_network_is_no_data(
     proxy.fail(is_get, "html", times=1000)
     with pytest.raises(UnavailableError, match="what answered is not S3"):
         DataCache(tmp_path / "cache", storage).fetch(objects)
+
+
+class _LoginPage(BaseHTTPRequestHandler):
+    """Answers everything in pieces, as pages that are made on demand come, and so without a length."""
+
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.send_header("Transfer-Encoding", "chunked")
+        self.end_headers()
+        self.wfile.write(b"6\r\n<html>\r\n0\r\n\r\n")
+
+    def log_message(self, *_: object) -> None:
+        """Nothing."""
+
+
+@provokes(51)
+@pytest.mark.parametrize("pieces", [True, False])
+def test_the_login_page_of_a_network_is_no_document(
+    s3: SeaweedServer, proxy: RecordingProxy, prefix: S3Uri, monkeypatch: pytest.MonkeyPatch, pieces: bool
+) -> None:
+    monkeypatch.setenv("AWS_ACCOUNT_ID", ACCOUNT)
+    proxy.fail(is_get, "html", times=1000)
+    with HTTPServer(("127.0.0.1", 0), _LoginPage) as server:
+        Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_port}" if pieces else proxy.url
+        for storage in storage_at(url, s3.admin, monkeypatch):
+            with pytest.raises(UnavailableError) as refused:
+                storage.read(prefix / "a", 1000)
+        server.shutdown()
+    assert refused.value.message == f"cannot read {prefix}a: what answered is not S3"
+    assert "log in to this network" in refused.value.hint
+
+
+def test_what_answers_with_the_whole_instead_of_the_rest_is_not_appended(
+    s3: SeaweedServer, storage: S3Storage, proxy: RecordingProxy, prefix: S3Uri
+) -> None:
+    data = os.urandom(10_000)
+    put(s3, prefix, a=data)
+    [item] = storage.list(prefix)
+    proxy.fail(is_get, "truncate")
+    proxy.answer_with(lambda request: "range" in request.headers, data, {"ETag": item.tag}, times=9)
+    file = io.BytesIO()
+    storage.download(item.uri, file, item.tag)
+    assert file.getvalue() == data
+
+
+class _BreaksOff(BaseHTTPRequestHandler):
+    """Always answers with the whole, and always breaks off: further on and less far by turns."""
+
+    asked = 0
+
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.send_header("Content-Length", "10000")
+        self.send_header("ETag", '"tag"')
+        self.end_headers()
+        type(self).asked += 1
+        # The rest is asked for twice, since boto3's client has the last word.
+        self.wfile.write(bytes(3000 - 1000 * (self.asked // 2 % 2)))
+
+    def log_message(self, *_: object) -> None:
+        """Nothing."""
+
+
+@provokes(52)
+def test_what_never_comes_further_is_given_up_although_it_begins_anew(
+    s3: SeaweedServer, prefix: S3Uri, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_ACCOUNT_ID", ACCOUNT)
+    with HTTPServer(("127.0.0.1", 0), _BreaksOff) as server:
+        Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
+        for storage in storage_at(f"http://127.0.0.1:{server.server_port}", s3.admin, monkeypatch):
+            with pytest.raises(UnavailableError, match=f"cannot download {prefix}a"):
+                storage.download(prefix / "a", io.BytesIO())
+        server.shutdown()
+    assert _BreaksOff.asked == 5
+
+
+@provokes(51)
+def test_a_login_page_instead_of_the_rest_leaves_what_has_come(
+    s3: SeaweedServer, storage: S3Storage, proxy: RecordingProxy, prefix: S3Uri
+) -> None:
+    data = os.urandom(10_000)
+    put(s3, prefix, a=data)
+    [item] = storage.list(prefix)
+    proxy.fail(is_get, "truncate")
+    proxy.fail(is_get, "html", times=9)
+    file = io.BytesIO()
+    with pytest.raises(UnavailableError, match="what answered is not S3"):
+        storage.download(item.uri, file, item.tag)
+    assert file.getvalue() == data[:5000]
 
 
 @pytest.mark.parametrize("data", [b"two", b"longer"])

@@ -208,9 +208,18 @@ def test_a_conflicting_write_is_tried_again(storage: S3Storage, proxy: Recording
     proxy.fail_with(every, 409, "ConditionalRequestConflict", times=2)
     storage.create(place, b"data")
     assert storage.read(place, 10) == b"data"
+
+
+@provokes(54)
+def test_a_write_that_always_conflicts_is_given_up_after_a_while(
+    storage: S3Storage, proxy: RecordingProxy, place: S3Uri
+) -> None:
     proxy.fail_with(every, 409, "ConditionalRequestConflict", times=9)
+    began = time.monotonic()
     with pytest.raises(UnavailableError, match="a conflicting write again and again"):
-        storage.create(place / "another", b"data")
+        storage.create(place, b"data")
+    assert [request.method for request in proxy.requests] == ["PUT"] * 5
+    assert 3 < time.monotonic() - began < 9
 
 
 @provokes(57)
@@ -438,6 +447,29 @@ def test_a_list_of_several_pages_names_each_object_once_while_others_write(
 
 
 # --- what became of a job ---
+
+
+@provokes(67)
+def test_the_doctor_settles_nothing_with_the_credentials_of_another_account(
+    aws_cli: CommandLine, project: Project, aws: AwsServer, s3: SeaweedServer
+) -> None:
+    archive = "s3://team/other-account"
+    project.write(S3={"CONFIGS": archive, "OUTPUTS": "s3://team/outputs"})
+    uri = aws_cli("launch", project.config, "--detach", "--json").json["experiment"]
+    s3.client().delete_object(Bucket="team", Key=f"{uri.removeprefix('s3://team/')}launch.json")
+    aws.reset()  # nobody knows the job, in no account
+    words = ("doctor", "--repair", "--archive", archive, "--json")
+    for account, verdict, told in (
+        (
+            "999999999999",
+            "unknown",
+            f"launched in the account {AwsServer.account}, and the one that is asked",
+        ),
+        (AwsServer.account, "ok", "settled: never started: AWS has no such job"),
+    ):
+        done = aws_cli(*words, env={"AWS_ACCOUNT_ID": account})
+        [check] = (check for check in done.json["checks"] if check["group"] == "experiments")
+        assert (check["verdict"], told in check["message"]) == (verdict, True), check
 
 
 @provokes(77, 110)
