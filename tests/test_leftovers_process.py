@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import re
+import shutil
 import signal
 import subprocess
+import tarfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,7 +15,8 @@ from typing import Any
 
 import pytest
 
-from tests.commands import CommandLine
+from tests.commands import CommandLine, Finished, clean_environment
+from tests.docker.launching import OrdinaryUser, open_folder
 from tests.fidelity import reproduces
 from tests.project import Project
 from tests.stand_in import is_running, launch, local, rehearsal, snapshot
@@ -209,3 +213,117 @@ def test_many_killed_rehearsals_are_no_harder_than_one(
     assert launch(cli, project).code == 0
     assert gone(pids)
     assert snapshot(rehearsals) == {}
+
+
+# --- what cannot be read, looked into or removed ---
+
+
+@pytest.fixture
+def somebody() -> Iterator[tuple[CommandLine, Project]]:
+    """The command line of an ordinary user, who may not read everything, and their project."""
+    if os.getuid():
+        pytest.skip("only root can become another user")
+    with open_folder() as folder:
+        project = Project.create(folder / "project")
+        (folder / "home").mkdir()
+        give(folder)
+        cli = OrdinaryUser(project.folder, clean_environment(folder / "home"))
+        seen = cli("--version")
+        if seen.code:
+            pytest.skip(f"an ordinary user cannot run the launcher here: {seen.err}")
+        yield cli, project
+
+
+def launch_theirs(cli: CommandLine, project: Project) -> Finished:
+    """A launch with a Python that an ordinary user may execute, wherever that of the tests lies."""
+    return launch(cli, project, "--python", shutil.which("python3", path="/usr/local/bin:/usr/bin") or "")
+
+
+def give(folder: Path) -> None:
+    """Makes a folder the ordinary user's."""
+    for path in (folder, *folder.rglob("*")):
+        os.chown(path, OrdinaryUser.UID, OrdinaryUser.UID)
+
+
+def test_folders_that_the_program_closed_are_saved(somebody: tuple[CommandLine, Project]) -> None:
+    cli, project = somebody
+    project.write(S3={"CHECKPOINTS": "s3://team/checkpoints"})
+    project.program(
+        f"{PRELUDE}"
+        "for part in ('model', 'checkpoints'):\n"
+        "    (base / part / 'closed').mkdir(); (base / part / 'closed' / 'file').write_text('kept')\n"
+        "    (base / part / 'closed').chmod(0)\n"
+        "(base / 'output/failure').write_text('because'); (base / 'output').chmod(0); sys.exit(3)"
+    )
+    give(project.folder)
+    done = launch_theirs(cli, project)
+    assert done.json["result"]["failure_reason"] == "AlgorithmError: because, exit code: 3", done.err
+    with tarfile.open(local(project, done.json["result"]["artifacts"]["model"])) as tar:
+        assert tar.getnames() == ["closed", "closed/file"]
+    [kept] = (project.s3 / "team" / "checkpoints").rglob("file")
+    assert kept.read_text() == "kept"
+
+
+def test_links_that_take_the_place_of_folders_are_not_followed(
+    somebody: tuple[CommandLine, Project],
+) -> None:
+    cli, project = somebody
+    outside = project.folder / "outside"
+    (outside / "closed").mkdir(parents=True)
+    project.program(f"{PRELUDE}(base / 'model').rmdir(); (base / 'model').symlink_to({str(outside)!r})")
+    give(project.folder)
+    (outside / "closed").chmod(0)
+    assert launch_theirs(cli, project).code == 0
+    assert (outside / "closed").stat().st_mode & 0o777 == 0
+
+
+@pytest.mark.parametrize(("levels", "name"), [(1200, "d"), (25, "d" * 200)], ids=["deep", "long"])
+def test_what_is_too_deep_for_paths_is_removed_now_and_by_the_next_rehearsal(
+    start: Start, cli: CommandLine, project: Project, rehearsals: Path, levels: int, name: str
+) -> None:
+    dig = (
+        f"{PRELUDE}(base / 'input/data/training').mkdir(exist_ok=True); os.chdir(base / 'input/data/training')\n"
+        f"for _ in range({levels}):\n    os.mkdir({name!r}); os.chdir({name!r})\n"
+    )
+    project.program(dig)
+    done = launch(cli, project)
+    assert done.code == 0, done.err
+    assert snapshot(rehearsals) == {}
+    project.program(f"{dig}{ESCAPES}time.sleep(300)")
+    process = start()
+    pids = pids_of(process)
+    process.kill()
+    process.wait()
+    assert list(rehearsals.glob("*.lock"))
+    project.program("print('the next')")
+    done = launch(cli, project)
+    assert done.code == 0, done.err
+    assert gone(pids)
+    assert snapshot(rehearsals) == {}
+
+
+def test_what_cannot_be_removed_stops_no_rehearsal_and_is_told(
+    somebody: tuple[CommandLine, Project],
+) -> None:
+    cli, project = somebody
+    root = Path(cli.environment["HOME"], ".cache", "sagemaker-launcher", "rehearsals")
+    (root / "abandoned").mkdir(parents=True)
+    (root / "abandoned.lock").write_text("{}")
+    give(root.parent.parent)
+    (root / "abandoned" / "of-root").mkdir()
+    (root / "abandoned" / "of-root" / "file").touch()
+    (root / "of-root.lock").touch(0o600)
+    done = launch_theirs(cli, project)
+    assert done.code == 0, done.err
+    [note] = [line for line in done.err.splitlines() if line.startswith("note: ") and "abandoned" in line]
+    assert f"{root / 'abandoned'} cannot be removed" in note
+    assert f"sudo rm -rf {root / 'abandoned'}" in note
+    told = cli("doctor", "--repair", "--docker", "no-such-docker", "--json")
+    [check] = [check for check in told.json["checks"] if check["group"] == "leftovers"]
+    assert check["verdict"] == "warning"
+    assert f"{root / 'abandoned'} cannot be removed" in check["message"]
+    assert f"sudo rm -rf {root / 'abandoned'}" in check["fix"]
+    # Locks are nobody's names any more once what they guard is gone.
+    shutil.rmtree(root / "abandoned" / "of-root")
+    assert launch_theirs(cli, project).code == 0
+    assert not (root / "abandoned").exists()

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import tarfile
 from pathlib import Path
 
 import pytest
 
+from tests.commands import CommandLine
 from tests.project import Project
-from tests.stand_in import local, rehearse, snapshot
+from tests.stand_in import launch, local, rehearse, snapshot
 
 PRELUDE = """\
 import os, pathlib, time
@@ -65,3 +67,14 @@ def test_a_checkpoint_whose_name_s3_cannot_have_fails_the_job_with_its_name_and_
     assert "Artifact upload failed: 1 files cannot be saved" in done.result.failure_reason
     assert r"epoch-\udcff" in done.result.failure_reason
     assert snapshot(local(project, done.request["CheckpointConfig"]["S3Uri"])) == {"a": b"x", "z": b"x"}
+
+
+def test_a_model_of_any_depth_is_saved(cli: CommandLine, project: Project) -> None:
+    project.program(
+        "import os\nos.chdir(os.path.join(os.environ['SAGEMAKER_BASE_DIR'], 'model'))\n"
+        "for _ in range(1200):\n    os.mkdir('a')\n    os.chdir('a')\nopen('m', 'w').close()\n"
+    )
+    done = launch(cli, project)
+    assert (done.code, done.has_traceback) == (0, False), done.err
+    with tarfile.open(local(project, done.json["result"]["artifacts"]["model"])) as packed:
+        assert max(map(len, packed.getnames())) == 2 * 1200 + 1

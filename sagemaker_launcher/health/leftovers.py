@@ -14,6 +14,7 @@ from sagemaker_launcher.rehearsal import leftovers, workspace
 from sagemaker_launcher.user_cache import place
 
 _NAME = "leftovers"
+_NO_ANSWER = ("no_docker", "unavailable")
 
 
 def leftover_findings(engine: Engine | None, s3_root: Path | None, *, change: bool) -> Iterator[Finding]:
@@ -42,12 +43,13 @@ def leftover_findings(engine: Engine | None, s3_root: Path | None, *, change: bo
 def _rehearsals(*, change: bool) -> Iterator[Finding]:
     cache = place()
     before = [space.folder for space in workspace.abandoned(cache)]
-    if before and change:
-        workspace.remove_abandoned(cache, leftovers.clear)
-    left = {space.folder for space in workspace.abandoned(cache)} if change else set()
+    problems = workspace.remove_abandoned(cache, leftovers.clear) if before and change else {}
     for folder in before:
         what = f"a killed rehearsal: {folder}, and what it has left running"
-        if folder in left:
+        problem = problems.get(folder)
+        if problem is None:
+            yield _told(what, change=change)
+        elif problem.code in _NO_ANSWER:
             yield Finding(
                 _NAME,
                 "warning",
@@ -55,7 +57,7 @@ def _rehearsals(*, change: bool) -> Iterator[Finding]:
                 "start that engine, and repair again",
             )
         else:
-            yield _told(what, change=change)
+            yield Finding(_NAME, "warning", f"{what}; {problem.message}", problem.hint)
 
 
 def _files(s3_root: Path | None, *, change: bool) -> Iterator[Finding]:

@@ -13,6 +13,7 @@ from sagemaker_launcher.naming import S3Uri
 from sagemaker_launcher.rehearsal.checkpoints import held, is_own_folder, is_text, refuse_nameless
 from sagemaker_launcher.rehearsal.hosts import Host
 from sagemaker_launcher.rehearsal.tree import Tree
+from sagemaker_launcher.rehearsal.workspace import entries
 from sagemaker_launcher.request import Request
 from sagemaker_launcher.storage import Storage
 
@@ -76,7 +77,7 @@ def _merge(folders: Mapping[Host, Path]) -> tuple[dict[str, Path], list[str]]:
     owners: dict[str, list[str]] = {}
     files: set[str] = set()
     for host, folder in folders.items():
-        for path in sorted(folder.rglob("*")):
+        for path in sorted(Path(entry.path) for entry in entries(folder)):
             relative = path.relative_to(folder)
             name, parent = relative.as_posix(), relative.parent.as_posix()
             if parent != "." and (parent not in merged or not _is_folder(merged[parent])):

@@ -19,6 +19,7 @@ from pathlib import Path
 from sagemaker_launcher.errors import EnvironmentProblemError, LauncherError
 from sagemaker_launcher.naming import S3Uri
 from sagemaker_launcher.rehearsal.channels import Placed, placed_objects
+from sagemaker_launcher.rehearsal.workspace import entries
 from sagemaker_launcher.storage import Storage, appearing
 
 _INTERVAL_S = 1.0
@@ -75,15 +76,18 @@ class CheckpointSync:
         Raises:
             LauncherError: S3 refuses; or a file has a name that no key can have, which is told once all else is done.
         """
-        if not all(map(_may_read, self._paths())):
+        complete = self._is_open()
+        if not complete:
             self._open_up()
+            complete = self._is_open()
         files = self._files()
         nameable = {name: state for name, state in files.items() if is_text(name)}
         for name, state in nameable.items():
             if self._known.get(name) != state and self._save(name):
                 self._known[name] = state
                 self.newest_at = max(self.newest_at, state[1] / 1e9)
-        for name in set(self._known) - set(nameable):
+        gone = set(self._known) - set(nameable) if complete else set()  # or they only cannot be seen
+        for name in gone:
             self._storage.delete(self._prefix / name)
             del self._known[name]
         refuse_nameless(files, self._prefix)
@@ -127,8 +131,13 @@ class CheckpointSync:
                 found[path.relative_to(self._folder).as_posix()] = (status.st_size, status.st_mtime_ns)
         return found
 
+    def _is_open(self) -> bool:
+        return all(map(_may_read, self._paths()))
+
     def _paths(self) -> list[Path]:
-        return list(self._folder.rglob("*")) if is_own_folder(self._folder) else []
+        if not is_own_folder(self._folder):
+            return []
+        return [Path(entry.path) for entry in entries(self._folder, skip_closed=True)]
 
 
 def is_own_folder(folder: Path) -> bool:

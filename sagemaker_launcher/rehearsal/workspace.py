@@ -5,18 +5,21 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import shlex
 import shutil
 import stat
+import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from sagemaker_launcher.errors import LauncherError
+from sagemaker_launcher.errors import EnvironmentProblemError, LauncherError
 from sagemaker_launcher.frozen import frozen
 from sagemaker_launcher.unique import unique_name
 from sagemaker_launcher.user_cache import cannot_write
 
 _FOLDER, _LOCK = "rehearsals", ".lock"
+_LOOK_INSIDE = os.R_OK | os.X_OK
 
 
 @frozen
@@ -27,11 +30,19 @@ class Workspace:
         identifier: A random word that is also the label of its containers.
         folder: Where everything of it lies.
         facts: What somebody else needs to know to remove what runs outside the folder.
+        notes: Why those of killed launchers are still there.
     """
 
     identifier: str
     folder: Path
     facts: dict[str, str]
+    notes: tuple[str, ...] = ()
+
+
+class ForeignFilesError(EnvironmentProblemError):
+    """Nothing of a workspace runs any more, but some of its files are still somebody else's."""
+
+    code = "foreign_files"
 
 
 # Ends everything that belongs to a workspace and lives outside its folder, and takes over what others own in it.
@@ -53,12 +64,13 @@ def workspace(cache: Path, facts: dict[str, str], clear: Clear) -> Iterator[Work
     root = cache / _FOLDER
     try:
         root.mkdir(exist_ok=True)
-        remove_abandoned(cache, clear)
+        problems = remove_abandoned(cache, clear)
         lock, path = _lock_new(root, facts)
     except OSError as error:
         raise cannot_write(root, error) from error
     with os.fdopen(lock, "wb"):
-        space = Workspace(path.stem, path.with_suffix(""), facts)
+        notes = tuple(f"a killed rehearsal has left {_told(*problem)}" for problem in problems.items())
+        space = Workspace(path.stem, path.with_suffix(""), facts, notes)
         try:
             space.folder.mkdir(mode=0o700)
             yield space
@@ -66,19 +78,81 @@ def workspace(cache: Path, facts: dict[str, str], clear: Clear) -> Iterator[Work
             _remove(space, path, clear)
 
 
+def entries(folder: Path, *, skip_closed: bool = False) -> Iterator[os.DirEntry[str]]:
+    """Everything below a folder however deep that is, parents first; a folder is looked into when its entry has been given.
+
+    Args:
+        folder: The folder.
+        skip_closed: Go on when a folder cannot be looked into.
+
+    Raises:
+        OSError: A folder cannot be looked into, or its path is too long for this machine.
+    """
+    folders = [os.fspath(folder)]
+    while folders:
+        try:
+            found = os.scandir(folders.pop())
+        except OSError:
+            if not skip_closed:
+                raise
+            continue
+        with found:
+            for entry in found:
+                yield entry
+                if entry.is_dir(follow_symlinks=False):
+                    folders.append(entry.path)
+
+
+def may_read(entry: os.DirEntry[str]) -> bool:
+    """Whether the user may read a file, or look into a folder; everybody may read links."""
+    if entry.is_symlink():
+        return True
+    return os.access(entry.path, _LOOK_INSIDE if entry.is_dir(follow_symlinks=False) else os.R_OK)
+
+
+def closed_part(folder: Path) -> str:
+    """Something in a folder, or the folder itself, that the user cannot read; empty when they can read all of it."""
+    try:
+        if not os.access(folder, _LOOK_INSIDE):
+            return str(folder) if folder.exists() else ""
+        return next((entry.path for entry in entries(folder) if not may_read(entry)), "")
+    except OSError:
+        return str(folder)  # too deep for a path
+
+
+def make_readable(folder: Path) -> None:
+    """Lets the user read all of a folder, which is theirs: programs leave what they have closed to everybody.
+
+    What can be read keeps its mode, which is packed too. A link in the place of the folder leads to what is not ours.
+    """
+    if not folder.is_symlink() and closed_part(folder):
+        _run("chmod", "-R", "u+rX", folder)
+
+
 def remove_tree(folder: Path) -> None:
     """Deletes a folder, also what is write-protected in it; what belongs to others stays."""
-    _make_accessible(folder)
-    for parent, folders, _ in os.walk(folder):
-        for name in folders:  # before the walk enters them
-            _make_accessible(Path(parent, name))
-    shutil.rmtree(folder, ignore_errors=True)
+    with suppress(RecursionError):  # of shutil, in what is very deep: before Python 3.13 it calls itself
+        _make_accessible(folder)
+        for entry in entries(folder, skip_closed=True):
+            if entry.is_dir(follow_symlinks=False):
+                _make_accessible(Path(entry.path))  # before the loop looks into it
+        shutil.rmtree(folder, ignore_errors=True)
+    # Files may be links into the cache of data: no mode is changed before these have gone.
+    for words in (("rm", "-rf"), ("chmod", "-R", "u+rwX"), ("rm", "-rf")):
+        if os.path.lexists(folder):
+            _run(*words, folder)
 
 
 def _make_accessible(folder: Path) -> None:
     with suppress(OSError):
         if folder.lstat().st_mode & stat.S_IRWXU != stat.S_IRWXU:
             folder.chmod(stat.S_IRWXU)
+
+
+def _run(*words: str | Path) -> None:
+    """Runs one of the system's programs, which know no limit of depth; whoever calls looks what has become of it."""
+    with suppress(OSError):
+        subprocess.run(words, check=False, stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL)  # noqa: S603 - words of ours
 
 
 def _lock_new(root: Path, facts: dict[str, str]) -> tuple[int, Path]:
@@ -99,16 +173,17 @@ def _take(lock: int) -> bool:
     return True
 
 
-def remove_abandoned(cache: Path, clear: Clear) -> None:
-    """Removes every workspace whose launcher was killed; see `workspace`."""
-    for space in abandoned(cache):
-        _remove(space, _lock_of(space), clear)
+def remove_abandoned(cache: Path, clear: Clear) -> dict[Path, LauncherError]:
+    """Removes every workspace whose launcher was killed; see `workspace`. Gives why folders are still there."""
+    problems = {space.folder: _remove(space, _lock_of(space), clear) for space in abandoned(cache)}
+    return {folder: problem for folder, problem in problems.items() if problem}
 
 
 def abandoned(cache: Path) -> Iterator[Workspace]:
     """The workspaces whose launchers were killed; each is locked until the next is asked for."""
     for path in (cache / _FOLDER).glob(f"*{_LOCK}"):
-        with suppress(FileNotFoundError), path.open("rb") as file:
+        # Gone meanwhile, or of root, as who only can say whether it is in use.
+        with suppress(FileNotFoundError, PermissionError), path.open("rb") as file:
             if _take(file.fileno()):
                 yield Workspace(path.stem, path.with_suffix(""), _facts(file.read()))
 
@@ -130,11 +205,28 @@ def _facts(data: bytes) -> dict[str, str]:
     return {str(key): str(value) for key, value in facts.items()} if isinstance(facts, dict) else {}
 
 
-def _remove(space: Workspace, lock: Path, clear: Clear) -> None:
+def _remove(space: Workspace, lock: Path, clear: Clear) -> LauncherError | None:
+    """Removes a workspace; gives why it is still there, with its lock, so that a later rehearsal tries again."""
+    why = ""
     try:
         clear(space)
-    except LauncherError:
-        return  # its engine does not answer now; the lock stays, so that a later rehearsal tries again
-    remove_tree(space.folder)
-    if not space.folder.exists():
-        lock.unlink(missing_ok=True)
+    except ForeignFilesError as error:
+        why = f": {error.message}"  # they may lie in a folder of ours
+    except LauncherError as error:
+        return error
+    try:
+        remove_tree(space.folder)
+        if not os.path.lexists(space.folder):
+            lock.unlink(missing_ok=True)
+            return None
+    except OSError as error:
+        why = why or f": {error}"
+    return EnvironmentProblemError(
+        f"{space.folder} cannot be removed{why}", hint=f"sudo rm -rf {shlex.quote(str(space.folder))}"
+    )
+
+
+def _told(folder: Path, problem: LauncherError) -> str:
+    """A folder that is still there and why, in one line."""
+    said = problem.message if str(folder) in problem.message else f"{folder}: {problem.message}"
+    return f"{said}; {problem.hint}".rstrip("; ").replace("\n", " ")

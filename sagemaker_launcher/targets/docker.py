@@ -5,20 +5,23 @@ https://docs.aws.amazon.com/sagemaker/latest/dg/your-algorithms-training-algo-do
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
+import stat
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import field
 from functools import cached_property
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sagemaker_launcher.archive.experiments import Sealed
 from sagemaker_launcher.clock import utc_now
 from sagemaker_launcher.config import Source
-from sagemaker_launcher.engine import Engine, EngineError, ImageFacts, mount
+from sagemaker_launcher.engine import Engine, ImageFacts, mount
 from sagemaker_launcher.errors import EnvironmentProblemError, LauncherError, NotFoundError
 from sagemaker_launcher.events import Events
 from sagemaker_launcher.frozen import frozen
@@ -27,7 +30,7 @@ from sagemaker_launcher.job import Job
 from sagemaker_launcher.rehearsal.container import ContainerProgram
 from sagemaker_launcher.rehearsal.hosts import Host, hosts_of
 from sagemaker_launcher.rehearsal.inputs import FAST_FILE
-from sagemaker_launcher.rehearsal.leftovers import ENGINE, IMAGE, label, take_over
+from sagemaker_launcher.rehearsal.leftovers import ENGINE, IMAGE, label, owners, take_over, take_over_new
 from sagemaker_launcher.rehearsal.limits import has_gpus
 from sagemaker_launcher.rehearsal.logs import KeepLog
 from sagemaker_launcher.rehearsal.program import OnLine, Program
@@ -40,7 +43,7 @@ from sagemaker_launcher.rehearsal.tree import (
     job_arn,
     service_environment,
 )
-from sagemaker_launcher.rehearsal.workspace import Workspace
+from sagemaker_launcher.rehearsal.workspace import ForeignFilesError, Workspace, closed_part
 from sagemaker_launcher.request import Request
 from sagemaker_launcher.result import JobResult
 from sagemaker_launcher.targets import Prepared, Started
@@ -51,13 +54,18 @@ if TYPE_CHECKING:
 _PLATFORM = "linux/amd64"
 _PULL_TIMEOUT_S = 3600.0
 # Neither belongs to what a Dockerfile would copy.
-_NOT_COPIED = shutil.ignore_patterns("__pycache__", ".git")
+_NOT_COPIED = ("__pycache__", ".git")
+_NAMED = 10  # of the files that cannot be copied
+_KINDS = {stat.S_IFIFO: "a named pipe", stat.S_IFSOCK: "a socket"}
 # What the program takes from ~/.docker/config.json otherwise. https://docs.docker.com/engine/cli/proxy/
 _PROXIES = frozenset(
     spelt
     for name in ("HTTP_PROXY", "HTTPS_PROXY", "FTP_PROXY", "ALL_PROXY", "NO_PROXY")
     for spelt in (name, name.lower())
 )
+# Where nobody outside answers, each unknown name would take 10 s; those of the hosts are answered by the container's engine.
+_NO_RESOLVER = ("--dns-option", "timeout:1", "--dns-option", "attempts:1")
+_ROOT = ("", "0", "root", "0:0", "root:root")  # as USER of an image has it
 _SHELL = "command -v bash > /dev/null && exec bash; exec sh"
 
 
@@ -99,16 +107,18 @@ class DockerTarget:
         """See `Target`.
 
         Raises:
-            EnvironmentProblemError: No engine answers, the image cannot be had, or data cannot be rehearsed.
+            EnvironmentProblemError: No engine answers, the image cannot be had, or data or code cannot be rehearsed.
             NotFoundError: A channel has no objects.
         """
         self._region = job.region
+        folder = self._code_folder
+        if folder:
+            _check_copyable(folder)  # while the engine looks the image up
         facts = self._inspect(self._image(request), events)
         self._image_facts = facts
         for note in notes_on_start(facts, request):
             events.note(note)
         self._gpus = any(map(has_gpus, job.machines.instance_types)) and _has_gpus_here()
-        folder = self._code_folder
         if folder and not _mentions(facts, request, self._source.container_folder):
             events.note(
                 f"nothing in the image points to {self._source.container_folder}: its own code may run instead of {folder};"
@@ -139,12 +149,14 @@ class DockerTarget:
         with self._rehearsal.laid_out(request, config, self._facts(request), events) as (space, host, tree):
             runner = self._runner(request, space, events)
             # The folder itself: what is edited on this machine can be run in the shell at once.
-            words = runner.words(host, tree, ("sh", ("-c", _SHELL)), self._code_folder or tree.code)
+            folder = self._code_folder
+            words = runner.words(host, tree, ("sh", ("-c", _SHELL)), folder or tree.code)
+            before = owners(folder) if folder else {}
             terminal = ["--tty"] if sys.stdin.isatty() else []
             command = [self._engine.find(), "run", "--interactive", *terminal, *words]
             code = subprocess.run(command, check=False, env=runner.client_environment).returncode  # noqa: S603 - the user's engine
-            if self._code_folder:
-                runner.take_over(self._code_folder)
+            if folder:
+                runner.take_over_code(folder, before)
             return code
 
     def _image(self, request: Request) -> str:
@@ -179,6 +191,8 @@ class DockerTarget:
         return {ENGINE: self._engine.program, IMAGE: self._image(request)}
 
     def _runner(self, request: Request, space: Workspace, events: Events) -> _Runner:
+        for note in space.notes:
+            events.note(note)
         return _Runner(
             request=request,
             region=self._region,
@@ -226,8 +240,12 @@ class _Runner:
             self.engine, name, words, on_line, self._problems.append, environment=self.client_environment
         )
 
-    def settle(self, trees: Mapping[Host, Tree]) -> None:  # noqa: ARG002 - all of them lie in the workspace
-        """See `Runner`."""
+    def settle(self, trees: Mapping[Host, Tree]) -> None:
+        """See `Runner`.
+
+        Raises:
+            ForeignFilesError: The user cannot read what would have to be saved.
+        """
         if self._containers:
             self.engine.call("rm", "--force", "--volumes", *self._containers)
             self._containers.clear()
@@ -235,7 +253,7 @@ class _Runner:
             self.events.note(problem)
         self._told[:] = self._problems
         self._problems.clear()
-        self.take_over(self.space.folder)
+        self._take_over(trees)
 
     def open_up(self, host: Host, folder: str) -> None:
         """See `Runner`."""
@@ -247,14 +265,32 @@ class _Runner:
         """See `Runner`."""
         return "; ".join(self._told)
 
-    def take_over(self, folder: Path) -> None:
-        """Makes the user the owner of what containers wrote in a folder."""
+    def take_over_code(self, folder: Path, before: Mapping[str, int]) -> None:
+        """Makes the user the owner of what a shell wrote in the folder of the code; see `owners`."""
+        of_root = self.facts.user in _ROOT
         try:
-            take_over(self.engine, self.image, folder)
-        except EngineError as error:
-            self.events.note(
-                f"files in {folder} that the container wrote do not belong to you: {error.message}"
-            )
+            take_over_new(self.engine, self.image, folder, before, of_root=of_root)
+        except ForeignFilesError as error:
+            self.events.note(error.message)
+
+    def _take_over(self, trees: Mapping[Host, Tree]) -> None:
+        try:
+            take_over(self.engine, self.image, self.space.folder)
+        except ForeignFilesError as error:
+            lost = next(filter(None, map(closed_part, self._saved(trees))), "")
+            if lost:  # without it the job would be Completed, and what it made would be gone
+                raise ForeignFilesError(
+                    f"{lost} cannot be saved: you may not read it, and {error.message}", hint=error.hint
+                ) from error
+            self.events.note(error.message)
+
+    def _saved(self, trees: Mapping[Host, Tree]) -> Iterator[Path]:
+        """The folders that matter when the programs have ended."""
+        for tree in trees.values():
+            yield from (tree.model, tree.failure.parent)
+            checkpoints = tree.checkpoints(self.request)
+            if checkpoints:
+                yield checkpoints
 
     @property
     def client_environment(self) -> dict[str, str]:
@@ -325,10 +361,10 @@ class _Runner:
         return words
 
     def _network_words(self, host: Host) -> list[str]:
-        if self._network:
-            return self._network.words(host)
-        # A network of its own would take longer to make and to remove than the container.
         isolated = self.request.get("EnableNetworkIsolation", False)
+        if self._network:
+            return [*self._network.words(host), *(_NO_RESOLVER if isolated else ())]
+        # A network of its own would take longer to make and to remove than the container.
         return [*(["--network", "none"] if isolated else []), "--add-host", f"{host.name}:127.0.0.1"]
 
     @cached_property
@@ -342,10 +378,45 @@ class _Runner:
         return Network.create(self.engine, self.space.identifier, hosts, isolated=isolated)
 
 
+def _check_copyable(folder: Path) -> None:
+    """Finds what `_copy_code` would fail on, before there is anything of the launch that could be left."""
+    found = list(islice(_not_copyable(str(folder)), _NAMED + 1))
+    if found:
+        shown = sorted(f"{os.path.relpath(path, folder)} ({why})" for path, why in found[:_NAMED])
+        more = ", and more" if len(found) > _NAMED else ""
+        raise EnvironmentProblemError(
+            f"cannot copy {folder}: {', '.join(shown)}{more}",
+            hint="only files, folders and links that you may read can be in SOURCE.DIR: move the others elsewhere",
+            code="no_source",
+        )
+
+
+def _not_copyable(folder: str) -> Iterator[tuple[str, str]]:
+    """What cannot be copied, and why."""
+    folders = [folder]
+    while folders:
+        folder = folders.pop()
+        try:
+            found = os.scandir(folder)
+        except OSError as error:
+            yield folder, str(error.strerror)
+            continue
+        with found:
+            for entry in found:
+                if entry.name in _NOT_COPIED or entry.is_symlink():
+                    continue
+                if entry.is_dir():
+                    folders.append(entry.path)
+                elif not entry.is_file():
+                    yield entry.path, _KINDS.get(stat.S_IFMT(entry.stat().st_mode), "a device")
+                elif not os.access(entry.path, os.R_OK):
+                    yield entry.path, os.strerror(errno.EACCES)
+
+
 def _copy_code(source: Path, target: Path) -> None:
     """Makes a copy, as in an image: what the program writes there, as root, is not for the user's folder."""
     try:
-        shutil.copytree(source, target, symlinks=True, ignore=_NOT_COPIED)
+        shutil.copytree(source, target, symlinks=True, ignore=shutil.ignore_patterns(*_NOT_COPIED))
     except OSError as error:
         # copytree goes on as far as it can, and lists at the end what it could not copy: source, target and why.
         why = error.args[0][0][2] if isinstance(error, shutil.Error) else error

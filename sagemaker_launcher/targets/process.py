@@ -35,7 +35,7 @@ from sagemaker_launcher.rehearsal.tree import (
     relative_to_base,
     service_environment,
 )
-from sagemaker_launcher.rehearsal.workspace import Workspace
+from sagemaker_launcher.rehearsal.workspace import Workspace, make_readable
 from sagemaker_launcher.request import Request
 from sagemaker_launcher.result import JobResult
 from sagemaker_launcher.targets import Prepared, Started
@@ -122,6 +122,8 @@ class ProcessTarget:
             return subprocess.run(command, cwd=tree.code.resolve(), env=variables, check=False).returncode  # noqa: S603 - the user's shell
 
     def _runner_with_names(self, request: Request, space: Workspace, events: Events) -> _Runner:
+        for note in space.notes:
+            events.note(note)
         runner = self._runner(request)
         namespaces = self._trial is not None and self._trial.succeeded
         runner.make_names(space.folder / "hosts" if namespaces else None, events)
@@ -193,7 +195,11 @@ class _Runner:
         return ProcessProgram(command, tree.code.resolve(), variables, on_line)
 
     def settle(self, trees: Mapping[Host, Tree]) -> None:
-        """See `Runner`. All files are the user's already."""
+        """See `Runner`. All files are the user's already, but some may be closed to everybody."""
+        for tree in trees.values():
+            for folder in (tree.model, tree.failure.parent, tree.checkpoints(self._request)):
+                if folder:
+                    make_readable(folder)
 
     def open_up(self, host: Host, folder: str) -> None:
         """See `Runner`. There is no other user."""

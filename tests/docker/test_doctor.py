@@ -162,6 +162,57 @@ def test_a_user_other_than_root_is_noticed(engine: Engine, doctor: Any, good: st
     assert found["user"]["verdict"] == "warning"
 
 
+@pytest.mark.parametrize(
+    ("instructions", "says"),
+    [
+        ("USER nosuchuser", "unable to find user nosuchuser: no matching entries in passwd file"),
+        ("USER daemon:nosuchgroup", "unable to find group nosuchgroup: no matching entries in group file"),
+        ("RUN rm /etc/passwd\nUSER root", "unable to find user root: no matching entries in passwd file"),
+        ("USER 2147483648", "uids and gids must be in range 0-2147483647"),
+    ],
+)
+def test_a_user_whom_the_image_does_not_know_fails_in_the_words_of_the_engine(
+    engine: Engine, doctor: Any, good: str, instructions: str, says: str
+) -> None:
+    image = engine.build("doctor-nobody", instructions, base=good)
+    done = doctor(image)
+    assert done.code == 15
+    user = checks(done)["user"]
+    assert user["verdict"] == "failed"
+    assert says in user["message"]
+    failed = engine("run", "--rm", image, check=False)
+    assert failed.returncode != 0
+    assert says in failed.stderr
+
+
+@pytest.mark.parametrize(
+    "instructions",
+    [
+        "USER daemon",
+        "USER 4321:4321",
+        "USER daemon:nogroup",
+        "RUN mv /etc/passwd /etc/people && ln -s people /etc/passwd\nUSER daemon:1",
+        # Further down than is read: nothing speaks against it.
+        "RUN python3 -c \"open('/etc/passwd', 'a').writelines(f'u{n}:x:{n}:{n}::/:\\\\n' for n in range(6000))\"\nUSER u5999",
+    ],
+    ids=["named", "numbers", "both named", "behind a link", "among thousands"],
+)
+def test_a_user_whom_the_image_knows_starts_as_on_the_engine(
+    engine: Engine, doctor: Any, good: str, instructions: str
+) -> None:
+    image = engine.build("doctor-somebody", instructions, base=good)
+    assert checks(doctor(image))["user"]["verdict"] == "warning"
+    assert engine("run", "--rm", image).stdout == "1\n"
+
+
+def test_an_empty_entry_point_is_none(engine: Engine, doctor: Any) -> None:
+    files = {"train": "#!/usr/bin/python3\nprint('ran')\n"}
+    image = engine.build("doctor-reset", 'COPY train /usr/bin/train\nENTRYPOINT [""]', files)
+    assert engine("run", "--rm", image, "train").stdout == "ran\n"
+    start = checks(doctor(image))["start"]
+    assert (start["verdict"], start["message"]) == ("ok", "SageMaker runs train")
+
+
 @pytest.fixture
 def arm_image(engine: Engine, tmp_path: Path) -> Iterator[str]:
     (tmp_path / "Dockerfile").write_text("FROM scratch\nCOPY Dockerfile /bin/train\n")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,16 @@ from typing import Any
 import psutil
 import pytest
 
-from tests.docker.launching import CODE, RUNS_THE_CODE, Desk, Ended, ended, read_until
+from tests.docker.launching import (
+    CODE,
+    RUNS_THE_CODE,
+    Desk,
+    Ended,
+    OrdinaryUser,
+    ended,
+    open_folder,
+    read_until,
+)
 from tests.fault_rows import provokes
 from tests.fidelity import reproduces
 from tests.servers.engine import Engine
@@ -291,13 +301,49 @@ def test_code_that_may_not_run_is_warned_of(engine: Engine, tmp_path: Path) -> N
         assert not [note for note in desk.launch(*words_that_name_it).notes if "nothing in the image" in note]
 
 
-def test_code_that_cannot_be_copied_is_named(engine: Engine, tmp_path: Path) -> None:
+def test_code_that_cannot_be_copied_is_named_before_anything_is_archived(
+    engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     desk = Desk.set_up(tmp_path, engine)
-    os.mkfifo(desk.project.folder / "code" / "fifo")
-    done = desk.launch()
+    code = desk.project.folder / "code"
+    (code / "below").mkdir()
+    os.mkfifo(code / "below" / "fifo")
+    with socket.socket(socket.AF_UNIX) as listener, nothing_written(desk.project.s3):
+        monkeypatch.chdir(code)  # the name of a socket has to be short
+        listener.bind("socket")
+        done = desk.launch()
     assert (done.code, done.error["code"]) == (15, "no_source")
-    assert "code/fifo` is a named pipe" in done.error["message"]
-    assert list((desk.cache / "rehearsals").iterdir()) == []
+    named = f"cannot copy {code}: below/fifo (a named pipe), socket (a socket)"
+    assert done.error["message"] == named
+    assert not (desk.cache / "rehearsals").exists()
+
+
+def test_what_is_not_copied_may_be_anything(engine: Engine, tmp_path: Path) -> None:
+    desk = Desk.set_up(tmp_path, engine)
+    for name in (".git", "__pycache__"):
+        (desk.project.folder / "code" / name).mkdir()
+        os.mkfifo(desk.project.folder / "code" / name / "fifo")
+    (desk.project.folder / "code" / "dangling").symlink_to("nowhere")
+    desk.program("print(sorted(os.listdir('/opt/ml/code')))")
+    assert desk.launch().lines() == ["['config.py', 'dangling', 'main.py']"]
+
+
+def test_code_that_the_user_may_not_read_is_named(engine: Engine) -> None:
+    try:
+        user = OrdinaryUser.of(engine)
+    except LookupError as reason:
+        pytest.skip(str(reason))
+    with open_folder() as folder:
+        desk = Desk.set_up(folder, engine, command_line=user)
+        for path in (folder, *folder.rglob("*")):
+            os.chown(path, OrdinaryUser.UID, OrdinaryUser.UID)
+        (desk.project.folder / "code" / "closed").mkdir(0o700)
+        (desk.project.folder / "code" / "secret").touch(0o600)
+        with nothing_written(desk.project.s3):
+            done = desk.launch()
+        assert (done.code, done.error["code"]) == (15, "no_source")
+        for name in ("closed", "secret"):
+            assert f"{name} (Permission denied)" in done.error["message"]
 
 
 def test_checkpoints_may_lie_in_the_model_folder(engine: Engine, tmp_path: Path) -> None:

@@ -96,8 +96,9 @@ def test_code_that_is_edited_meanwhile_is_seen_in_the_shell(desk: Desk) -> None:
         desk.project.program("print('the ' + 'other one')")
         shell.sendline("python3 /opt/ml/code/main.py")
         shell.expect_exact("the other one")
-        shell.sendline("echo asl''eep; sleep 60")
-        shell.expect_exact("asleep")  # a Ctrl-C that comes before is for nobody
+        # One process: a Ctrl-C that comes before it is for nobody, and one between two commands for the shell.
+        shell.sendline("sh -c \"echo asl''eep; exec sleep 60\"")
+        shell.expect_exact("asleep")
         shell.sendintr()
         shell.sendline("echo still $((20 + 3)); exit 5")
         shell.expect_exact("still 23")
@@ -122,3 +123,39 @@ def test_what_root_writes_in_the_shell_belongs_to_the_user(engine: Engine) -> No
         assert (desk.project.folder / "code" / "new" / "file").exists()
         assert {path.stat().st_uid for path in folder.rglob("*")} == {OrdinaryUser.UID}
         assert list((desk.cache / "rehearsals").iterdir()) == []
+
+
+def test_what_belonged_to_others_before_the_shell_stays_theirs(engine: Engine) -> None:
+    try:
+        user = OrdinaryUser.of(engine)
+    except LookupError as reason:
+        pytest.skip(str(reason))
+    with open_folder() as folder:
+        desk = Desk.set_up(folder, engine, command_line=user)
+        for path in (folder, *folder.rglob("*")):
+            os.chown(path, OrdinaryUser.UID, OrdinaryUser.UID)
+        code = desk.project.folder / "code"
+        (code / "of-root").mkdir()
+        (code / "of-root" / "old").touch()
+        (code / "of-a-colleague").touch()
+        os.chown(code / "of-a-colleague", 777, 777)
+        script = (
+            f"cd {CODE}; echo '#' >> of-a-colleague; cp config.py new; mv new config.py; touch of-root/new;"
+            " umask 077; mkdir -p a/b; touch a/b/c; ln -s of-root link; touch given; chown 778 given"
+        )
+        done = run(desk, script)
+        assert done.returncode == 0, done.stderr
+        others = {path.relative_to(code).as_posix(): path.lstat().st_uid for path in code.rglob("*")}
+        expected = {"of-root": 0, "of-root/old": 0, "of-a-colleague": 777, "given": 778}
+        assert {name: uid for name, uid in others.items() if uid != OrdinaryUser.UID} == expected
+        assert {"of-root/new", "a/b/c", "link", "config.py"} <= set(others)
+
+
+def test_to_root_nothing_is_given_that_was_anothers(engine: Engine, tmp_path: Path) -> None:
+    if os.getuid():
+        pytest.skip("only root can give files away")
+    desk = Desk.set_up(tmp_path, engine)
+    code = desk.project.folder / "code"
+    os.chown(code / "config.py", 777, 777)
+    assert run(desk, f"touch {CODE}/new").returncode == 0
+    assert ((code / "config.py").stat().st_uid, (code / "new").stat().st_uid) == (777, 0)
