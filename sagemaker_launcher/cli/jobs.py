@@ -179,12 +179,13 @@ class _Waiting:
 
     def exit_code(self, others: Sequence[ExitCode]) -> ExitCode:
         """What the command answers, with the exit codes of other jobs."""
-        if not self._subjects:
-            return max(others)
-        from sagemaker_launcher.jobs.watching import worst  # noqa: PLC0415 - boto3 only where AWS is meant
-
         unseen = [ExitCode.JOB_RUNNING] * (len(self._subjects) - len(self._sights))
-        return worst([*others, *unseen, *(sight.exit_code for sight in self._sights.values())])
+        codes = {*others, *unseen, *(sight.exit_code for sight in self._sights.values())}
+        if len(codes) == 1:
+            return codes.pop()
+        from sagemaker_launcher.jobs.watching import worst  # noqa: PLC0415 - brings boto3, which rehearsals rarely need
+
+        return worst(codes)
 
 
 @frozen

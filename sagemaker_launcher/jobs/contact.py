@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from sagemaker_launcher.aws import Aws
+from sagemaker_launcher.aws import Aws, aws_errors
 from sagemaker_launcher.clock import Stopwatch
 from sagemaker_launcher.errors import (
     AccessDeniedError,
@@ -22,6 +22,10 @@ _FIRST_PAUSE_S = 2.0
 _LONGEST_PAUSE_S = 60.0
 _LOGIN_PAUSE_S = 5.0
 _SLEPT_S = 10.0  # a pause that takes so much longer than it should: the machine slept, or was stopped
+_EXPORT = (
+    "the credentials come from environment variables (AWS_ACCESS_KEY_ID and its siblings), which a running command cannot"
+    " read again: export new ones, then come back to the job"
+)
 _Answer = TypeVar("_Answer")
 
 
@@ -91,7 +95,8 @@ class Contact:
         """The answer to a question, however often it has to be asked.
 
         Raises:
-            JobStillRunningError: The time is over, or the credentials have expired and nobody would renew them.
+            JobStillRunningError: The time is over, or the credentials have expired and nobody would renew them, or nobody
+                could, since they are environment variables.
             LauncherError: AWS's answer is an error that waiting does not mend.
         """
         told, pause_s = "", _FIRST_PAUSE_S
@@ -99,8 +104,8 @@ class Contact:
             try:
                 answer = question()
             except CredentialsError as error:
-                if not self._waits_for_login:
-                    raise _lost(error) from error
+                if not self._waits_for_login or self._kept_in_variables(error):
+                    raise self._lost(error) from error
                 told = self._tell(told, error, f"{error.hint}: the jobs go on, and so does this command then")
                 self._renew()
                 self.pause(_LOGIN_PAUSE_S)
@@ -141,17 +146,28 @@ class Contact:
         self._aws.renew()
         self._clients.clear()
 
+    def _kept_in_variables(self, error: CredentialsError) -> bool:
+        """Whether the trouble is with environment variables, which nobody can change for a command that runs."""
+        if error.code == "clock_skew":
+            return False  # the clock can be set
+        try:
+            with aws_errors("read your credentials"):
+                found = self._aws.session.get_credentials()
+        except CredentialsError:
+            return False  # of a file or a program, and a login mends it
+        return found is not None and found.method == "env"
+
+    def _lost(self, error: CredentialsError) -> JobStillRunningError:
+        hint = _EXPORT if self._kept_in_variables(error) else error.hint
+        return JobStillRunningError(
+            f"contact is lost, and the job goes on: {error.message}", hint=hint, code="contact_lost"
+        )
+
     def _tell(self, told: str, error: LauncherError, meanwhile: str) -> str:
         """Says what is wrong unless it has just been said; gives what has been said."""
         if told != error.code:
             self._events.note(f"{error.message}\n{meanwhile}")
         return error.code
-
-
-def _lost(error: LauncherError) -> JobStillRunningError:
-    return JobStillRunningError(
-        f"contact is lost, and the job goes on: {error.message}", hint=error.hint, code="contact_lost"
-    )
 
 
 def _duration(seconds: float) -> str:

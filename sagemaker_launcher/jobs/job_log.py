@@ -181,7 +181,10 @@ class _Stream:
             self.waiting.extend(self._lines(page["events"]))
 
     def start_at_tail(self, client: Any, count: int) -> None:  # noqa: ANN401 - boto3 is untyped
-        """Reads the last lines, and goes on after them."""
+        """Reads the last lines, and goes on after them; whatever was read before is forgotten."""
+        # When a request for another stream fails, all streams start once more.
+        self.waiting.clear()
+        self.latest_ms, self.at_latest = 0, Counter()
         page = self._page(client, {"limit": min(max(count, 1), _PAGE_MAX)}, from_head=False)
         self.token, events, token = page["nextForwardToken"], page["events"], ""
         while len(events) < count and page["nextBackwardToken"] != token:

@@ -7,7 +7,6 @@ import signal
 import statistics
 import time
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 
@@ -179,6 +178,32 @@ def test_a_failed_rehearsal_shows_the_end_of_its_log(cli: CommandLine, project: 
     assert cli("wait", "@latest", *place).code == 10
 
 
+def test_the_exit_code_of_a_wait_for_rehearsals_alone_is_the_worst_ones(
+    cli: CommandLine, project: Project
+) -> None:
+    ways = {
+        "completed": ("print('fine')\n", 0),
+        "failed": ("raise SystemExit(3)\n", 10),
+        "stopped": ("import time\ntime.sleep(60)\n", 11),
+    }
+    jobs_of = {}
+    for way, (program, code) in ways.items():
+        project.program(program)
+        limit = ("--set", "ESTIMATOR.MAX_RUN", "1") if way == "stopped" else ()
+        done = cli("launch", project.config, "--on", "process", "--s3-root", project.s3, "--json", *limit)
+        assert done.code == code, done.err
+        jobs_of[way] = done.json["job_name"]
+    place = ("--s3-root", project.s3, "--config", project.config)
+    for words, code in (
+        (("failed", "stopped"), 10),
+        (("stopped", "completed", "failed"), 10),
+        (("stopped", "completed"), 11),
+        (("completed",), 0),
+    ):
+        done = cli("wait", *(jobs_of[word] for word in words), *place)
+        assert done.code == code, done.err
+
+
 @pytest.mark.parametrize("text", ["no/such name", "x" * 64, "-x"])
 def test_what_cannot_be_a_jobs_name_is_a_mistake_of_the_command_line(aws_cli: CommandLine, text: str) -> None:
     done = aws_cli("status", *REGION, "--", text)
@@ -277,13 +302,21 @@ def test_a_job_that_is_deleted_meanwhile_is_missing(
     assert "not found" in out
 
 
+def log_in(cli: CommandLine, key: str = "OLDKEY") -> CommandLine:
+    """The command line of somebody whose credentials are in a file and in no variable; a later login changes the file."""
+    file = cli.folder / "credentials"
+    file.write_text(f"[default]\naws_access_key_id = {key}\naws_secret_access_key = secret\n")
+    kept = {name: value for name, value in cli.environment.items() if "ACCESS_KEY" not in name}
+    return CommandLine(cli.folder, {**kept, "AWS_SHARED_CREDENTIALS_FILE": str(file)})
+
+
 @provokes(32)
 def test_without_a_terminal_expired_credentials_end_the_wait_and_say_how_to_log_in(
     aws_cli: CommandLine, aws: AwsServer, job: Callable[..., str]
 ) -> None:
     name = job()
     aws.fail_next("DescribeTrainingJob", "ExpiredTokenException", "The security token is expired", times=9)
-    done = aws_cli("wait", name, *REGION)
+    done = log_in(aws_cli)("wait", name, *REGION)
     assert done.code == 12
     assert "the job goes on" in done.err
     assert "aws sso login" in done.err
@@ -292,22 +325,14 @@ def test_without_a_terminal_expired_credentials_end_the_wait_and_say_how_to_log_
 
 @provokes(32)
 def test_a_wait_goes_on_after_somebody_has_logged_in_again(
-    aws_cli: CommandLine, aws: AwsServer, job: Callable[..., str], tmp_path: Path
+    aws_cli: CommandLine, aws: AwsServer, job: Callable[..., str]
 ) -> None:
     name = job()
-    credentials = tmp_path / "credentials"
-
-    def log_in(key: str) -> None:
-        credentials.write_text(f"[default]\naws_access_key_id = {key}\naws_secret_access_key = secret\n")
-
-    log_in("OLDKEY")
-    environment = {key: value for key, value in aws_cli.environment.items() if "ACCESS_KEY" not in key}
-    environment["AWS_SHARED_CREDENTIALS_FILE"] = str(credentials)
-    process = CommandLine(aws_cli.folder, environment).start("wait", name, "--timeout", "60", *REGION)
+    process = log_in(aws_cli, "OLDKEY").start("wait", name, "--timeout", "60", *REGION)
     wait_for(process, "Starting")
     aws.fail_next("DescribeTrainingJob", "ExpiredTokenException", "The security token is expired", times=1)
     wait_for(process, "aws sso login")
-    log_in("NEWKEY")
+    log_in(aws_cli, "NEWKEY")
     wait_for(process, "AWS answers again")
     aws.finish(name)
     process.communicate(timeout=60)
@@ -324,11 +349,29 @@ def test_on_a_terminal_expired_credentials_are_waited_for(
 ) -> None:
     name = job()
     aws.fail_next("DescribeTrainingJob", "ExpiredTokenException", "The security token is expired", times=1)
-    with on_terminal(aws_cli.command("wait", name, *REGION), aws_cli.folder, aws_cli.environment) as terminal:
+    office = log_in(aws_cli)
+    with on_terminal(office.command("wait", name, *REGION), office.folder, office.environment) as terminal:
         assert "aws sso login" in terminal.until("AWS answers again")
         terminal.process.send_signal(signal.SIGINT)
         terminal.rest()
     assert terminal.process.returncode == 130
+
+
+@provokes(32)
+@pytest.mark.parametrize("command", [["wait"], ["logs", "-f"]])
+def test_credentials_of_variables_that_have_expired_are_waited_for_by_nobody(
+    aws_cli: CommandLine, aws: AwsServer, job: Callable[..., str], command: list[str]
+) -> None:
+    name = job()
+    aws.fail_next("DescribeTrainingJob", "ExpiredTokenException", "The security token is expired", times=99)
+    words = aws_cli.command(*command, name, *REGION)
+    with on_terminal(words, aws_cli.folder, aws_cli.environment) as terminal:
+        seen = terminal.until(f" wait {name}")
+        terminal.rest()
+    assert terminal.process.returncode == 12
+    assert "export new ones" in seen
+    assert "so does this command" not in seen
+    assert len(aws.calls("DescribeTrainingJob")) == 1
 
 
 @provokes(71)

@@ -169,6 +169,29 @@ def through(aws: AwsServer) -> Callable[[RecordingProxy], Client]:
     return lambda proxy: sealed_client("logs", proxy.url, aws.credentials, region="us-east-1")
 
 
+@provokes(108)
+def test_a_tail_that_is_asked_for_again_after_a_throttled_request_is_the_same_tail(
+    aws: AwsServer, write: Callable[..., None], through: Callable[[RecordingProxy], Client]
+) -> None:
+    for number in range(3):
+        write("algo-1", (10 * number, f"a{number}"))
+        write("algo-2", (10 * number + 1, f"b{number}"))
+    with RecordingProxy(upstream=aws.endpoint_url) as proxy:
+        client = through(proxy)
+        log = JobLog(lambda: client, JOB)
+        proxy.fail(
+            lambda request: get_log_events(request) and b"algo-2" in request.body, "throttled", times=1
+        )
+        with pytest.raises(UnavailableError):
+            log.start_at_tail(4)
+        log.start_at_tail(4)
+        assert texts(list(log.look(last=True))) == ["a1", "b1", "a2", "b2"]
+        # What was read twice counts once where reading goes on without a token.
+        write("algo-1", (20, "a2"))
+        proxy.fail_with(get_log_events, 400, "InvalidParameterException", "The nextToken is invalid.")
+        assert texts(list(log.look(last=True))) == ["a2"]
+
+
 @provokes(109)
 def test_a_network_that_fails_in_between_loses_and_repeats_no_line(
     aws: AwsServer, write: Callable[..., None], through: Callable[[RecordingProxy], Client]

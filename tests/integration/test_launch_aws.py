@@ -276,7 +276,7 @@ def test_expired_credentials_while_waiting_leave_the_job_running(
     done = aws_cli("launch", project.config)
     assert done.code == 12
     assert "the job goes on" in done.err
-    assert "aws sso login" in done.err
+    assert "export new ones" in done.err
     assert "run_sagemaker_job.py wait s3://team/experiments/team/tiny/" in done.err
 
 
@@ -377,6 +377,20 @@ def test_a_launcher_that_is_killed_is_classified_and_makes_no_second_job(
     assert len(aws.calls("CreateTrainingJob")) == (phase == "started")
     assert aws_cli("launch", project.config, "--detach").code == 0
     assert len(aws.calls("CreateTrainingJob")) == 1 + (phase == "started")
+
+
+@provokes(63)
+def test_a_ctrl_c_while_the_sdk_makes_the_request_starts_nothing(
+    aws_cli: CommandLine, project: Project, aws: AwsServer
+) -> None:
+    process = aws_cli.start("launch", project.config, env={"SAGEMAKER_LAUNCHER_TEST_PAUSE_AT": "starting"})
+    wait_for(process, "paused at starting")
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=120)
+    assert process.returncode == 130, err
+    assert "error: interrupted: the experiment is archived and the job was not started" in err
+    assert aws.calls("CreateTrainingJob") == []
+    assert newest(aws_cli)["state"] == "not confirmed"
 
 
 @provokes(56)

@@ -6,6 +6,7 @@ import itertools
 import time
 from collections.abc import Callable
 from datetime import datetime, timedelta, timezone
+from pathlib import Path
 
 import pytest
 
@@ -45,11 +46,16 @@ def make(client: Client) -> Callable[..., list[str]]:
 
 
 @pytest.fixture
-def contact(aws: AwsServer, monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[Contact, Heard]]:
+def contact(
+    aws: AwsServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> Callable[..., tuple[Contact, Heard]]:
+    """Makes a contact of somebody whose credentials are in a file."""
+
     def make_one(**options: object) -> tuple[Contact, Heard]:
+        credentials = tmp_path / "credentials"
+        credentials.write_text("[default]\naws_access_key_id = key\naws_secret_access_key = secret\n")
         monkeypatch.setenv("AWS_ENDPOINT_URL", aws.endpoint_url)
-        monkeypatch.setenv("AWS_ACCESS_KEY_ID", "key")
-        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+        monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(credentials))
         listener = Heard()
         return Contact(Aws(REGION), listener, **options), listener  # type: ignore[arg-type]
 
@@ -233,6 +239,46 @@ def test_expired_credentials_end_the_wait_when_nobody_is_there(
     aws.fail_next("DescribeTrainingJob", "ExpiredTokenException", "The security token is expired", times=9)
     with pytest.raises(JobStillRunningError, match="the job goes on"):
         talk.ask(Watch(talk.sagemaker, [name], Pace(0)).look)
+
+
+@pytest.fixture
+def variables(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Credentials in environment variables, which win over those of files."""
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "key")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+
+
+@provokes(32)
+@pytest.mark.usefixtures("variables")
+@pytest.mark.parametrize("attended", [True, False])
+def test_expired_credentials_of_variables_end_the_wait_whoever_is_there(
+    aws: AwsServer,
+    contact: Callable[..., tuple[Contact, Heard]],
+    make: Callable[..., list[str]],
+    attended: bool,
+) -> None:
+    (name,) = make(1)
+    talk, listener = contact(waits_for_login=attended)
+    aws.fail_next("DescribeTrainingJob", "ExpiredTokenException", "The security token is expired", times=9)
+    with pytest.raises(JobStillRunningError, match="the job goes on") as caught:
+        talk.ask(Watch(talk.sagemaker, [name], Pace(0)).look)
+    assert "export new ones" in caught.value.hint
+    assert "log in" not in caught.value.hint
+    assert not listener.notes
+    assert len(aws.calls("DescribeTrainingJob")) == 1
+
+
+@pytest.mark.usefixtures("variables")
+def test_a_clock_that_is_set_right_ends_the_trouble_of_credentials_in_variables_too(
+    aws: AwsServer, contact: Callable[..., tuple[Contact, Heard]], make: Callable[..., list[str]]
+) -> None:
+    (name,) = make(1)
+    talk, listener = contact()
+    aws.fail_next("DescribeTrainingJob", "RequestTimeTooSkewed", "The difference is too large", times=1)
+    watch = Watch(talk.sagemaker, [name], Pace(0))
+    talk.ask(watch.look)
+    assert statuses(watch) == {name: "InProgress"}
+    assert "set the clock" in listener.notes[0]
 
 
 @provokes(108)
