@@ -11,14 +11,38 @@ from functools import cached_property
 from pathlib import Path
 
 from sagemaker_launcher.archive.manifest import PATCH_MAX, GitState
+from sagemaker_launcher.errors import EnvironmentProblemError
 from sagemaker_launcher.frozen import frozen
 
 _USER_INFO = re.compile(r"(?<=://)[^/]*@")
 # A patch that `git apply` takes, whatever the user's settings are; without the content of binary files, which cannot be
 # searched for secrets.
 _APPLICABLE = (
-    "--unified=3", "--no-color", "--no-ext-diff", "--no-textconv", "--no-relative", "--src-prefix=a/", "--dst-prefix=b/"
+    "--unified=3", "--no-color", "--no-ext-diff", "--no-textconv", "--no-relative", "--src-prefix=a/", "--dst-prefix=b/",
+    "--submodule=short", "--ignore-submodules=dirty"
 )  # fmt: skip
+_QUESTIONS = {
+    "status": (
+        "--no-optional-locks",
+        "status",
+        "--porcelain=v2",
+        "--branch",
+        "--untracked-files=all",
+        "--ignore-submodules=none",
+        "-z",
+    ),
+    "root": ("rev-parse", "--show-toplevel"),
+    "remote": ("config", "--get", "remote.origin.url"),
+    "diff": ("-c", "core.quotePath=false", "--no-optional-locks", "diff", "HEAD", *_APPLICABLE),
+}
+# The parts of a patch. What stands in a file never begins a line there: each of its lines has a sign before it.
+_FILE = re.compile(rb"^(?=diff --git )", re.MULTILINE)
+_BINARY = re.compile(rb"^Binary files .* differ$", re.MULTILINE)
+_MOVED = re.compile(rb"^(?:rename|copy) to (.*)$", re.MULTILINE)
+# How a line of `git status` says that a submodule's own files have changed, and the name that ends the line.
+_IN_SUBMODULE = re.compile(r"(?:1|(2)) .. S.(?:M.|.U)(?: \S+){5}(?(1) \S+) (.*)", re.DOTALL)
+_NAMED = 20  # files that are named, of those that cannot be in the patch
+_TOLD = 200  # characters of what git says
 
 
 @frozen
@@ -40,23 +64,13 @@ class CheckoutReader:
     def __init__(self, folder: Path) -> None:
         self._git = shutil.which("git") if _may_be_inside(folder) else None
         self._folder = folder
-        self._processes = {
-            name: self._start(*arguments)
-            for name, arguments in {
-                "status": (
-                    "--no-optional-locks",
-                    "status",
-                    "--porcelain=v2",
-                    "--branch",
-                    "--untracked-files=all",
-                    "-z",
-                ),
-                "root": ("rev-parse", "--show-toplevel"),
-                "remote": ("config", "--get", "remote.origin.url"),
-                "diff": ("--no-optional-locks", "diff", "HEAD", *_APPLICABLE),
-            }.items()
-            if self._git
-        }
+        self._processes: dict[str, subprocess.Popen[bytes]] = {}
+        self._not_started = ""
+        try:
+            for name, words in _QUESTIONS.items() if self._git else ():
+                self._processes[name] = self._start(*words)
+        except OSError as error:
+            self._not_started = str(error.strerror or error)
 
     def _start(self, *arguments: str) -> subprocess.Popen[bytes]:
         process = subprocess.Popen(  # noqa: S603 - a fixed program and fixed words
@@ -64,31 +78,120 @@ class CheckoutReader:
             cwd=self._folder,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
             env={**os.environ, "GIT_TERMINAL_PROMPT": "0", "LC_ALL": "C"},
         )
         atexit.register(process.kill)  # a mistake may end us before anybody wants the answer
         return process
 
     def read(self) -> Checkout | None:
-        """What git says; None outside a repository or without git."""
+        """What git says; None outside a repository or without git, and when it says nothing: see `problem`."""
         return self._checkout
+
+    @property
+    def problem(self) -> str:
+        """Why git tells nothing of the repository that seems to be here, in a line; empty when there is nothing to tell."""
+        return self._not_started or (self._answers["status"].problem if self._answers else "")
+
+    @cached_property
+    def _answers(self) -> dict[str, _Answer]:
+        return {name: _answer(process) for name, process in self._processes.items()}
 
     @cached_property
     def _checkout(self) -> Checkout | None:
-        answers = {name: process.communicate()[0] for name, process in self._processes.items()}
-        if not answers or self._processes["status"].returncode:
+        if self.problem or not self._answers:
             return None
-        state = _state(answers["status"].decode("utf-8", "replace"))
-        patch, omitted = answers["diff"] if state.dirty else b"", ""
-        if state.dirty and not patch:
-            omitted = "git gave none"  # before the first commit there is nothing to compare with
-        if len(patch) > PATCH_MAX:
-            patch, omitted = b"", f"larger than {PATCH_MAX:,} bytes"
+        answers = {name: answer.out for name, answer in self._answers.items()}
+        status = answers["status"].decode("utf-8", "replace")
+        state = _state(status)
+        patch, omitted = _patch(self._answers["diff"], state) if state.dirty else (b"", [])
+        omitted += _named("changes in the submodule", _changed_submodules(status))
+        if state.dirty and not patch and not omitted:
+            omitted = ["git gave none"]  # before the first commit there is nothing to compare with
         remote = _USER_INFO.sub("", answers["remote"].decode("utf-8", "replace").strip())
         root = Path(answers["root"].decode("utf-8", "surrogateescape").strip())
-        state = GitState(state.commit, state.branch, remote, state.dirty, state.untracked, omitted)
+        told = "; ".join(omitted)
+        state = GitState(state.commit, state.branch, remote, state.dirty, state.untracked, told)
         return Checkout(root, state, patch)
+
+
+def current_folder() -> Path:
+    """Where the user stands; the place of code that is in no repository is told from here.
+
+    Raises:
+        EnvironmentProblemError: It was deleted.
+    """
+    try:
+        return Path.cwd()
+    except FileNotFoundError as error:
+        raise EnvironmentProblemError(
+            "the current folder was deleted",
+            hint="go to one that exists, with cd, and repeat the command",
+            code="no_current_folder",
+        ) from error
+
+
+@frozen
+class _Answer:
+    """What git printed, and when it failed, why, in a line."""
+
+    out: bytes
+    problem: str
+
+
+def _answer(process: subprocess.Popen[bytes]) -> _Answer:
+    out, said = process.communicate()
+    lines = [_printable(line) for line in said.splitlines() if line.strip()]
+    causes = [
+        line for line in lines if line.startswith(("fatal: ", "error: "))
+    ]  # there may be warnings before
+    told = [*causes, *lines, f"it ended with {process.returncode} and said nothing"][0]
+    return _Answer(out, told[:_TOLD] if process.returncode else "")
+
+
+def _patch(diff: _Answer, state: GitState) -> tuple[bytes, list[str]]:
+    """The patch that can be applied, and what it lacks of the changes."""
+    if diff.problem:
+        return b"", [f"git gave none: {diff.problem}"] if state.commit else []
+    if len(diff.out) > PATCH_MAX:
+        return b"", [f"larger than {PATCH_MAX:,} bytes"]
+    text: list[bytes] = []
+    binary: list[bytes] = []
+    for file in _FILE.split(diff.out):
+        (binary if _BINARY.search(file) else text).append(file)
+    # One binary file would keep all others from being applied.
+    return b"".join(text), _named("binary", [_name_in(file) for file in binary])
+
+
+def _name_in(file: bytes) -> str:
+    """The file that a part of a patch is about, as git writes it: with escapes when it is peculiar."""
+    moved = _MOVED.search(file)
+    if moved:
+        return _unquoted(moved[1])
+    # `diff --git a/NAME b/NAME`: both halves are equally long, whatever is in the name.
+    both = file.partition(b"\n")[0].removeprefix(b"diff --git ")
+    return _unquoted(both[: len(both) // 2]).removeprefix("a/")
+
+
+def _unquoted(name: bytes) -> str:
+    return _printable(name[1:-1] if name.startswith(b'"') else name)
+
+
+def _named(what: str, names: list[str]) -> list[str]:
+    if not names:
+        return []
+    more = len(names) - _NAMED
+    return [f"{what}: {', '.join(names[:_NAMED])}{f' and {more:,} more' if more > 0 else ''}"]
+
+
+def _changed_submodules(status: str) -> list[str]:
+    """The submodules in which something is not committed, of `git status --porcelain=v2 -z`."""
+    found = (_IN_SUBMODULE.fullmatch(line) for line in status.split("\0"))
+    return [_printable(match[2].encode()) for match in found if match]
+
+
+def _printable(text: bytes) -> str:
+    return "".join(c if c.isprintable() else "\ufffd" for c in text.decode("utf-8", "replace"))
 
 
 def _may_be_inside(folder: Path) -> bool:

@@ -15,10 +15,30 @@ from sagemaker_launcher.errors import ConfigError, Problem
 from sagemaker_launcher.frozen import frozen
 from sagemaker_launcher.job import CONFIG_SHA256_VARIABLE, TRAINING_CONFIG_FILE, Job, bucket_owners, build_job
 from sagemaker_launcher.naming import JOB_NAME_MAX, S3Uri
+from sagemaker_launcher.rehearsal.tree import CONTAINER_BASE
 from sagemaker_launcher.request import config_key, create_training_job_request
 from sagemaker_launcher.training_schema import load_training_schema, schema_of_document
 
 _CHANNEL_KEY_SUFFIX = "_CHANNEL"
+_NAME_MAX = 255  # bytes of one name in a path, on Linux
+_CODE = f"{CONTAINER_BASE}/code"  # where the toolkit looks for it, and rehearsals put it
+_CHECKPOINTS = f"{CONTAINER_BASE}/checkpoints"
+_KERNEL = dict.fromkeys(("/dev", "/proc", "/sys"), "what the kernel shows")
+# Mounted over by the service and by rehearsals, with what lies below.
+_NO_CODE = {
+    f"{CONTAINER_BASE}/input": "the channels",
+    f"{CONTAINER_BASE}/model": "the model",
+    f"{CONTAINER_BASE}/output": "what the program leaves",
+    **_KERNEL,
+}
+# Neither below nor around it: checkpoints are restored before the program starts, which would change or hide this. The model
+# and the output data may be checkpoints, too, but the reason of one failure must not become that of the next run.
+_NO_CHECKPOINTS = {
+    f"{CONTAINER_BASE}/input": "the channels",
+    _CODE: "the training code",
+    f"{CONTAINER_BASE}/output/failure": "the reason why a job failed",
+    **_KERNEL,
+}
 _PLACE = re.compile(r"(.+):(\d+):(\d+)", re.DOTALL)
 
 
@@ -167,7 +187,7 @@ def load_archived(
         allow_unknown_instance_type: Let instance types pass that the installed botocore does not know.
 
     Raises:
-        ConfigError: With every problem.
+        ConfigError: With every problem, those included that the training code's own rules find in what `--train` changes.
     """
     document = strict_yaml.parse(sagemaker.data, sagemaker.uri)
     training_document = strict_yaml.parse(training.data, training.uri)
@@ -186,6 +206,10 @@ def load_archived(
         *_disagreements(merged.values, merged_training),
     ]
     source = _source(Path(), merged, problems)
+    source = source if source.folder else replace(source, folder=source_folder)
+    asked = train and not merged_training.problems
+    own = _of_the_code(source.folder if asked else None, training_document, training.uri, train)
+    problems += own.problems
     if problems:
         raise ConfigError(_in_order(problems))
     archived = {**merged.values, "SOURCE": {**merged.values["SOURCE"], "DIR": ""}}
@@ -193,13 +217,38 @@ def load_archived(
         sagemaker=defaults.frozen(merged.values),
         sagemaker_yaml=strict_yaml.dump(archived) if settings else sagemaker.data,
         training_yaml=strict_yaml.dump(merged_training.values) if train else training.data,
-        source=source if source.folder else replace(source, folder=source_folder),
+        source=source,
         texts=(),
         overrides=overrides,
-        warnings=tuple(merged.warnings),
+        warnings=(*merged.warnings, *own.warnings),
         training_changes=_changes(strict_yaml.plain(training_document), merged_training.values),
         allow_unknown_instance_type=allow_unknown_instance_type,
     )
+
+
+def _of_the_code(
+    folder: Path | None, document: strict_yaml.Mapping, uri: str, train: tuple[Override, ...]
+) -> Merged:
+    """What the training code on this machine says of overrides of an archived config.
+
+    The code may be of another time than the config. It is not asked then, which is a warning; and what it says of the
+    archived values alone is no fault of the overrides.
+    """
+    unfit: list[Problem] = []
+    own = load_training_schema(folder, unfit)
+    before = merge(own.schema, document, uri) if own else Merged(uri, {})
+    unfit += before.problems
+    if unfit:
+        why = f"{own.path} does not fit the archived config: {unfit[0]}" if own else str(unfit[0])
+        return Merged(
+            uri, {}, warnings=[f"the training code's own rules were not asked about --train, since {why}"]
+        )
+    if own is None:
+        return before
+    after = merge(own.schema, document, uri, train)
+    known = {(problem.key, problem.message) for problem in own.problems(before)}
+    found = (problem for problem in own.problems(after) if (problem.key, problem.message) not in known)
+    return replace(after, problems=after.problems or list(found))
 
 
 @frozen
@@ -301,12 +350,52 @@ def _own_problems(merged: Merged) -> Iterator[Problem]:
     if entry_point.is_absolute() or ".." in entry_point.parts:
         key = "SOURCE.ENTRY_POINT"
         yield Problem(merged.place(key), "has to be a file below SOURCE.DIR", key, str(entry_point))
-    place = PurePosixPath(merged.values["SOURCE"]["CONTAINER_DIR"])
-    if not place.is_absolute() or ".." in place.parts or place == PurePosixPath("/"):
+    yield from _place_problems(merged)
+
+
+def _place_problems(merged: Merged) -> Iterator[Problem]:
+    """Folders that cannot lie in the container where the config wants them."""
+    code = merged.values["SOURCE"]["CONTAINER_DIR"]
+    why = _why_no_folder(code) or _why_no_code(PurePosixPath(code))
+    if why:
         key = "SOURCE.CONTAINER_DIR"
-        yield Problem(
-            merged.place(key), "has to be the absolute path of a folder in the image", key, str(place)
+        expected = f"the folder of the image's code, such as {_CODE} or /opt/program"
+        yield Problem(merged.place(key), why, key, repr(code), expected)
+    if merged.values["S3"]["CHECKPOINTS"]:
+        key = "ESTIMATOR.CHECKPOINT_LOCAL_PATH"
+        saved = merged.values["ESTIMATOR"]["CHECKPOINT_LOCAL_PATH"] or _CHECKPOINTS
+        why = _why_no_folder(saved) or _why_no_checkpoints(PurePosixPath(saved), PurePosixPath(code))
+        if why:
+            expected = f"a folder of their own, such as {_CHECKPOINTS}"
+            yield Problem(merged.place(key), why, key, repr(saved), expected)
+
+
+def _why_no_folder(path: str) -> str:
+    """Why a path leads to no folder of a container, or to another one than it seems to; empty when all is well."""
+    root, *names = path.rstrip("/").split("/")
+    odd = {"", ".", ".."} & set(names) or "\0" in path
+    if root or not names or odd or any(len(name.encode()) > _NAME_MAX for name in names):
+        return (
+            "has to be the absolute path of a folder in the container: names of at most "
+            f"{_NAME_MAX} bytes, none of them empty or . or .."
         )
+    return ""
+
+
+def _why_no_code(path: PurePosixPath) -> str:
+    for folder, purpose in _NO_CODE.items():
+        if path.is_relative_to(folder):
+            return f"code cannot lie there: {folder} is for {purpose}"
+    return ""
+
+
+def _why_no_checkpoints(path: PurePosixPath, code: PurePosixPath) -> str:
+    for folder, purpose in _NO_CHECKPOINTS.items():
+        if path.is_relative_to(folder) or PurePosixPath(folder).is_relative_to(path):
+            return f"checkpoints cannot lie there: {folder} is for {purpose}"
+    if code.is_relative_to(path):
+        return f"checkpoints would hide the training code: {code} is for it (SOURCE.CONTAINER_DIR)"
+    return ""
 
 
 def _source(base: Path, merged: Merged, problems: list[Problem]) -> Source:

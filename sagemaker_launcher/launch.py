@@ -385,6 +385,12 @@ def _documents(
 ) -> tuple[Manifest, dict[str, bytes]]:
     """The manifest and the files of a new experiment. Raises UnsafeError for a secret in the uncommitted changes."""
     checkout = surroundings.checkout.read()
+    if surroundings.checkout.problem:
+        surroundings.events.note(
+            f"git does not say which code this is, and nothing of it is archived: {surroundings.checkout.problem}"
+        )
+    if checkout and checkout.state.patch_omitted:
+        surroundings.events.note(f"{PATCH} lacks changes: {checkout.state.patch_omitted}")
     files = {
         SAGEMAKER_CONFIG: plan.configs.sagemaker_yaml,
         TRAINING_CONFIG: plan.configs.training_yaml,

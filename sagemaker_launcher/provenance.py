@@ -6,12 +6,16 @@ import getpass
 import hashlib
 import os
 import platform
+import stat
 import sys
+from errno import ELOOP, ENOENT, ENOTDIR
 from pathlib import Path
+from typing import NoReturn
 
 from sagemaker_launcher import __version__
-from sagemaker_launcher.archive.manifest import Author, SourceState
-from sagemaker_launcher.checkout import Checkout
+from sagemaker_launcher.archive.manifest import Author, SourceState, pid_space
+from sagemaker_launcher.checkout import Checkout, current_folder
+from sagemaker_launcher.errors import EnvironmentProblemError
 
 _NOT_SOURCE = {
     ".git",
@@ -22,15 +26,16 @@ _NOT_SOURCE = {
     ".pytest_cache",
     ".ruff_cache",
 }
+_LEADS_NOWHERE = {ELOOP, ENOENT, ENOTDIR}  # what a link does that is dangling
 
 
 def author(arn: str = "") -> Author:
-    """The user and machine that launch."""
+    """The user, machine and process that launch."""
     try:
         user = getpass.getuser()
     except (KeyError, OSError):
         user = str(os.getuid())  # a container without a passwd entry
-    return Author(user, platform.node(), os.getpid(), arn)
+    return Author(user, platform.node(), os.getpid(), arn, pid_space())
 
 
 def versions(*packages: str) -> dict[str, str]:
@@ -54,18 +59,47 @@ def _names_in(folder: str) -> list[str]:
 
 
 def source_state(folder: Path, checkout: Checkout | None) -> SourceState:
-    """Describes the training code: where it lies in the repository (or below the current folder), and a hash of it all."""
+    """Describes the training code: where it lies in the repository (or below the current folder), and a hash of it all.
+
+    Raises:
+        EnvironmentProblemError: A part of the code cannot be read, or the current folder was deleted.
+    """
+    base = checkout.root if checkout else current_folder()
     digest = hashlib.sha256()
-    for path in sorted(_source_files(folder)):
-        digest.update(f"{path.relative_to(folder).as_posix()}\0{path.stat().st_size}\0".encode())
-        digest.update(path.read_bytes())
-    base = checkout.root if checkout else Path.cwd()
-    return SourceState(Path(os.path.relpath(folder, base)).as_posix(), digest.hexdigest())
+    try:
+        for path in sorted(_source_files(folder)):
+            # As bytes, since a name need not be UTF-8.
+            name = os.fsencode(path.relative_to(folder).as_posix())
+            digest.update(b"%s\0%d\0" % (name, path.stat().st_size))
+            digest.update(path.read_bytes())
+    except OSError as error:
+        raise EnvironmentProblemError(
+            f"cannot read {error.filename}, a part of the training code: {error.strerror}",
+            hint=f"make it readable, or keep it outside of SOURCE.DIR, {folder}",
+            code="source_unreadable",
+        ) from error
+    place = Path(os.path.relpath(folder, base)).as_posix()
+    # What is no text could not be archived.
+    return SourceState(os.fsencode(place).decode("utf-8", "replace"), digest.hexdigest())
 
 
 def _source_files(folder: Path) -> list[Path]:
     found = []
-    for where, folders, names in os.walk(folder):
+    for where, folders, names in os.walk(folder, onerror=_refuse):
         folders[:] = [name for name in folders if name not in _NOT_SOURCE]
-        found += [Path(where) / name for name in names if (Path(where) / name).is_file()]
+        found += [Path(where) / name for name in names if _is_file(Path(where) / name)]
     return found
+
+
+def _refuse(error: OSError) -> NoReturn:
+    raise error  # os.walk leaves out what it cannot read otherwise
+
+
+def _is_file(path: Path) -> bool:
+    """Whether this is a file, or leads to one; unlike Path's own, it raises in every Python when that cannot be known."""
+    try:
+        return stat.S_ISREG(path.stat().st_mode)
+    except OSError as error:
+        if error.errno in _LEADS_NOWHERE:
+            return False
+        raise

@@ -25,6 +25,8 @@ from tests.generated_configs import settings as generated_settings
 from tests.project import Project
 
 _ECR = "123456789012.dkr.ecr.us-east-1.amazonaws.com"
+# What no container has as a folder: the engine, or the kernel, refuses it when the job is archived already.
+_NO_FOLDERS = ("", "/", "//", "data", "./data", "/a/../b", "/a/./b", "/a//b", "//a", "/a\0b", f"/{'é' * 128}")
 
 
 def _load(project: Project, *overrides: tuple[str, str, str], force: bool = False) -> Configs:
@@ -40,6 +42,19 @@ def _problems(project: Project, *overrides: tuple[str, str, str]) -> list[Proble
 
 def _lines(project: Project, *overrides: tuple[str, str, str]) -> list[str]:
     return [str(problem).replace(f"{project.folder}/", "") for problem in _problems(project, *overrides)]
+
+
+def _saved_in(path: str) -> Settings:
+    """The sections of a config whose checkpoints lie in a folder of the container."""
+    return {"S3": {"CHECKPOINTS": "s3://team/c"}, "ESTIMATOR": {"CHECKPOINT_LOCAL_PATH": path}}
+
+
+def _with_a_folder_for_checkpoints(generated: Settings) -> Settings:
+    """A generated config whose checkpoints lie in a folder: the request alone, which most tests are about, takes any text."""
+    estimator = generated["ESTIMATOR"]
+    name = estimator["CHECKPOINT_LOCAL_PATH"].replace("/", "-")
+    path = f"/opt/ml/states{name}" if name else ""
+    return {**generated, "ESTIMATOR": {**estimator, "CHECKPOINT_LOCAL_PATH": path}}
 
 
 def _errors(done: Finished) -> list[str]:
@@ -560,6 +575,15 @@ class TestJob:
                 "SOURCE.ENTRY_POINT",
                 "has to be a file below SOURCE.DIR",
             ),
+            *(
+                ({"SOURCE": {"CONTAINER_DIR": path}}, "SOURCE.CONTAINER_DIR", "has to be the absolute path")
+                for path in _NO_FOLDERS
+            ),
+            *(
+                (_saved_in(path), "ESTIMATOR.CHECKPOINT_LOCAL_PATH", "has to be the absolute path")
+                for path in _NO_FOLDERS
+                if path  # empty: the usual one
+            ),
         ],
     )
     def test_that_the_service_would_refuse_is_told_by_key_and_place(
@@ -574,6 +598,82 @@ class TestJob:
         assert str(problem).startswith(f"{project.config}:")
         line, column = (int(number) for number in problem.where.removeprefix(f"{project.config}:").split(":"))
         assert 1 <= column <= len(project.config.read_text().splitlines()[line - 1])
+
+    @pytest.mark.parametrize(
+        ("path", "taken"),
+        [
+            ("/opt/ml/input", "/opt/ml/input is for the channels"),
+            ("/opt/ml/input/data/training", "/opt/ml/input is for the channels"),
+            ("/opt/ml/model", "/opt/ml/model is for the model"),
+            ("/opt/ml/model/code/", "/opt/ml/model is for the model"),
+            ("/opt/ml/output", "/opt/ml/output is for what the program leaves"),
+            ("/opt/ml/output/data/code", "/opt/ml/output is for what the program leaves"),
+            ("/proc/code", "/proc is for what the kernel shows"),
+        ],
+    )
+    def test_puts_no_code_where_the_service_puts_something_else(
+        self, project: Project, path: str, taken: str
+    ) -> None:
+        project.write(SOURCE={"DIR": "code", "CONTAINER_DIR": path})
+        [problem] = _problems(project)
+        assert problem.key == "SOURCE.CONTAINER_DIR"
+        assert taken in problem.message
+        assert "such as /opt/ml/code" in problem.expected
+
+    @pytest.mark.parametrize(
+        ("path", "taken"),
+        [
+            ("/opt/ml", "/opt/ml/input is for the channels"),
+            ("/opt", "/opt/ml/input is for the channels"),
+            ("/opt/ml/input", "/opt/ml/input is for the channels"),
+            ("/opt/ml/input/data/training", "/opt/ml/input is for the channels"),
+            ("/opt/ml/code", "/opt/ml/code is for the training code"),
+            ("/opt/ml/code/saved", "/opt/ml/code is for the training code"),
+            ("/opt/ml/output", "/opt/ml/output/failure is for the reason why a job failed"),
+            ("/opt/ml/output/failure", "/opt/ml/output/failure is for the reason why a job failed"),
+            ("/proc/saved", "/proc is for what the kernel shows"),
+            ("/srv/app/", "/srv/app is for it (SOURCE.CONTAINER_DIR)"),
+            ("/srv", "/srv/app is for it (SOURCE.CONTAINER_DIR)"),
+        ],
+    )
+    def test_keeps_no_checkpoints_where_something_else_has_to_be(
+        self, project: Project, path: str, taken: str
+    ) -> None:
+        project.write(**_saved_in(path), SOURCE={"DIR": "code", "CONTAINER_DIR": "/srv/app"})
+        [problem] = _problems(project)
+        assert problem.key == "ESTIMATOR.CHECKPOINT_LOCAL_PATH"
+        assert taken in problem.message
+        assert "such as /opt/ml/checkpoints" in problem.expected
+
+    def test_keeps_no_checkpoints_in_their_usual_folder_when_the_code_is_there(
+        self, project: Project
+    ) -> None:
+        code = {"DIR": "code", "CONTAINER_DIR": "/opt/ml/checkpoints/app"}
+        project.write(SOURCE=code)
+        _load(project)  # it has no checkpoints
+        project.write(SOURCE=code, **_saved_in(""))
+        [problem] = _problems(project)
+        assert problem.key == "ESTIMATOR.CHECKPOINT_LOCAL_PATH"
+        assert "/opt/ml/checkpoints/app is for it (SOURCE.CONTAINER_DIR)" in problem.message
+
+    @pytest.mark.parametrize(
+        "path",
+        [
+            "",
+            "/opt/ml/checkpoints/",
+            "/opt/ml/my/states",
+            "/opt/ml/model",
+            "/opt/ml/model/states",
+            "/opt/ml/output/data",
+            "/opt/ml/code-states",
+            "/data/ckpt",
+            "/srv/app/states",
+            "/tmp/states",
+        ],
+    )
+    def test_keeps_checkpoints_anywhere_else(self, project: Project, path: str) -> None:
+        project.write(**_saved_in(path), SOURCE={"DIR": "code", "CONTAINER_DIR": "/srv/app/"})
+        assert _load(project).job("tiny-1").checkpoint_local_path == path
 
     def test_limits_leave_room_for_what_this_tool_adds(self, project: Project) -> None:
         project.write(
@@ -819,7 +919,7 @@ class TestArchivedConfig:
         assert [problem.where.rpartition("/")[0] for problem in caught.value.problems] == ["s3://team/x"] * 2
 
     @hypothesis_settings(deadline=None, max_examples=40)
-    @given(given_settings=generated_settings())
+    @given(given_settings=generated_settings().map(_with_a_folder_for_checkpoints))
     def test_of_any_config_is_stable(
         self, tmp_path_factory: pytest.TempPathFactory, given_settings: Settings
     ) -> None:

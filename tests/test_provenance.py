@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,11 +16,13 @@ from typing import Any
 
 import pytest
 
+from sagemaker_launcher.archive.manifest import to_bytes
 from sagemaker_launcher.checkout import CheckoutReader
 from sagemaker_launcher.provenance import author, source_state, versions
-from tests.commands import CommandLine
+from tests.commands import CommandLine, Finished
 from tests.project import Project
-from tests.stand_in import document, launch, local
+from tests.stand_in import document, launch, local, nothing_written, rehearsal
+from tests.unprivileged import Unprivileged
 
 GIT = shutil.which("git") or ""
 pytestmark = pytest.mark.skipif(not GIT, reason="there is no git on this machine")
@@ -142,8 +145,8 @@ def test_a_git_that_fails_is_like_none(cli: CommandLine, project: Project, tmp_p
     (project.folder / ".git").mkdir()
     done = launch(cli, project, PATH=f"{git.parent}:{os.environ['PATH']}")
     assert done.code == 0, done.err
+    assert "git does not say which code this is, and nothing of it is archived: broken" in done.err
     assert document(local(project, done.json["experiment"]), "manifest.json")["git"] is None
-    assert "broken" not in done.err
 
 
 @pytest.mark.parametrize("inside", [False, True])
@@ -287,13 +290,186 @@ def test_the_users_own_git_settings_do_not_spoil_the_patch(repository: Repositor
         assert (clone.folder / name).read_bytes() == (folder / name).read_bytes()
 
 
-def test_binary_files_are_named_in_the_patch_but_their_content_cannot_be_searched_and_stays_out(
-    repository: Repository,
-) -> None:
-    (repository.folder / "data.bin").write_bytes(b"\0one")
+def test_changes_of_binary_files_are_named_and_all_others_can_be_applied(repository: Repository) -> None:
+    folder = repository.folder
+    binary = ("logo.png", "gone.bin", "old name.bin", "caf\u00e9.bin", 'quo"te.bin')
+    for name in (*binary, "moved.bin"):
+        (folder / name).write_bytes(b"\0one" + name.encode() * 99)
     repository.commit()
-    (repository.folder / "data.bin").write_bytes(b"\0two")
-    assert repository.patch().splitlines()[-1] == b"Binary files a/data.bin and b/data.bin differ"
+    main = folder / "code" / "main.py"
+    # What looks like git's own words, in the middle of a file.
+    main.write_text(
+        main.read_text() + "print('changed')\nBinary files a/x and b/x differ\ndiff --git a/x b/x\n"
+    )
+    for name in ("logo.png", "caf\u00e9.bin", 'quo"te.bin', "new.bin"):
+        (folder / name).write_bytes(b"\0two")
+    (folder / "gone.bin").unlink()
+    (folder / "old name.bin").write_bytes((folder / "old name.bin").read_bytes() + b"more")
+    repository.git("mv", "old name.bin", "new name.bin")
+    repository.git("mv", "moved.bin", "moved as it is.bin")  # needs no content
+    repository.git("add", "--all")
+    checkout = CheckoutReader(folder).read()
+    assert checkout
+    assert checkout.state.patch_omitted == (
+        'binary: caf\u00e9.bin, gone.bin, logo.png, new name.bin, new.bin, quo\\"te.bin'
+    )
+    assert b"two" not in checkout.patch
+    changed = main.read_bytes()
+    repository.git("stash")
+    subprocess.run([GIT, "apply"], cwd=folder, input=checkout.patch, check=True)
+    assert main.read_bytes() == changed
+    assert (folder / "moved as it is.bin").exists()
+    assert (folder / "logo.png").read_bytes().startswith(b"\0one")
+
+
+def test_many_binary_files_are_counted(repository: Repository) -> None:
+    for number in range(25):
+        (repository.folder / f"{number:02}.bin").write_bytes(b"\0")
+    repository.git("add", "--all")
+    assert repository.patch() == b""
+    omitted = repository.state().patch_omitted
+    assert omitted.startswith("binary: 00.bin, 01.bin, ")
+    assert omitted.endswith(", 19.bin and 5 more")
+
+
+@pytest.fixture
+def submodule(repository: Repository, tmp_path: Path) -> Repository:
+    """A repository in `lib` of another, committed; the user wants to see what changes in submodules."""
+    other = Repository(tmp_path / "other")
+    other.folder.mkdir()
+    other.git("init", "--quiet")
+    (other.folder / "lib.py").write_text("one\n")
+    other.commit()
+    repository.git(
+        "-c", "protocol.file.allow=always", "submodule", "--quiet", "add", str(other.folder), "lib"
+    )
+    repository.commit()
+    repository.git("config", "diff.submodule", "diff")
+    return Repository(repository.folder / "lib")
+
+
+@pytest.mark.parametrize("ignore", ["none", "all"])
+def test_changes_in_a_submodule_are_said_to_be_missing(
+    repository: Repository, submodule: Repository, ignore: str
+) -> None:
+    repository.git("config", "submodule.lib.ignore", ignore)
+    repository.git("config", "diff.ignoreSubmodules", ignore)
+    (submodule.folder / "lib.py").write_text("two\n")
+    assert (repository.state().dirty, repository.patch()) == (True, b"")
+    assert repository.state().patch_omitted == "changes in the submodule: lib"
+
+
+def test_another_commit_of_a_submodule_can_be_applied(
+    repository: Repository, submodule: Repository, tmp_path: Path
+) -> None:
+    clone = Repository(tmp_path / "clone")
+    repository.git("clone", "--quiet", str(repository.folder), str(clone.folder))
+    (submodule.folder / "lib.py").write_text("two\n")
+    commit = submodule.commit()
+    assert repository.state().patch_omitted == ""
+    (submodule.folder / "lib.py").write_text("three\n")
+    assert repository.state().patch_omitted == "changes in the submodule: lib"
+    main = repository.folder / "code" / "main.py"
+    main.write_text("changed\n")
+    (tmp_path / "patch").write_bytes(repository.patch())
+    clone.git("apply", "--index", str(tmp_path / "patch"))
+    assert clone.git("ls-files", "--stage", "lib").split()[1] == commit
+    assert (clone.folder / "code" / "main.py").read_bytes() == main.read_bytes()
+
+
+def test_a_diff_that_fails_half_way_is_no_patch_and_the_reason_is_told(repository: Repository) -> None:
+    for name in ("one.txt", "two.txt"):
+        (repository.folder / name).write_text(f"{name}\n")
+    repository.commit()
+    lost = repository.git("rev-parse", "HEAD:two.txt")
+    (repository.folder / ".git" / "objects" / lost[:2] / lost[2:]).unlink()
+    for name in ("one.txt", "two.txt"):
+        (repository.folder / name).write_text("changed\n")
+    checkout = CheckoutReader(repository.folder).read()
+    assert checkout
+    assert checkout.patch == b""
+    assert checkout.state.patch_omitted == f"git gave none: fatal: unable to read {lost}"
+
+
+# --- a git that refuses, or fails ---
+
+
+def spoil_head(repository: Repository, _: pytest.MonkeyPatch) -> str:
+    (repository.folder / ".git" / "HEAD").write_text("garbage\n")
+    return "fatal: not a git repository (or any of the parent directories): .git"
+
+
+def lose_repository(_: Repository, monkeypatch: pytest.MonkeyPatch) -> str:
+    monkeypatch.setenv("GIT_DIR", "/nonexistent")
+    return "fatal: not a git repository: '/nonexistent'"
+
+
+def change_owner(repository: Repository, monkeypatch: pytest.MonkeyPatch) -> str:
+    monkeypatch.setenv("GIT_TEST_ASSUME_DIFFERENT_OWNER", "1")  # git's own, for its tests
+    return f"fatal: detected dubious ownership in repository at '{repository.folder}'"
+
+
+def spoil_settings(repository: Repository, _: pytest.MonkeyPatch) -> str:
+    (repository.folder / ".git" / "config").write_text("[core\n")
+    return "fatal: bad config line 1 in file .git/config"
+
+
+@pytest.mark.parametrize("happens", [spoil_head, lose_repository, change_owner, spoil_settings])
+def test_a_git_that_refuses_has_said_why(
+    repository: Repository,
+    monkeypatch: pytest.MonkeyPatch,
+    happens: Callable[[Repository, pytest.MonkeyPatch], str],
+) -> None:
+    reader = CheckoutReader(repository.folder)
+    assert (reader.problem, bool(reader.read())) == ("", True)
+    said = happens(repository, monkeypatch)
+    reader = CheckoutReader(repository.folder)
+    assert (reader.problem, reader.read()) == (said, None)
+
+
+@pytest.mark.parametrize(
+    ("script", "said"),
+    [
+        ("echo 'warning: a\n\nfatal: b' >&2; exit 128", "fatal: b"),
+        ("echo c >&2; exit 128", "c"),
+        ("exit 3", "it ended with 3 and said nothing"),
+        ("kill -9 $$", "it ended with -9 and said nothing"),
+        ("head -c 300000 /dev/zero >&2; exit 1", "\ufffd" * 200),
+    ],
+)
+def test_whatever_git_does_one_line_is_made_of_it(
+    project: Project, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str, said: str
+) -> None:
+    (project.folder / ".git").mkdir()
+    (tmp_path / "bin").mkdir()
+    git = tmp_path / "bin" / "git"
+    git.write_text(f"#!/bin/sh\n{script}\n")
+    git.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{git.parent}:{os.environ['PATH']}")
+    reader = CheckoutReader(project.folder)
+    assert (reader.problem, reader.read()) == (said, None)
+
+
+def test_a_program_that_cannot_be_started_is_a_problem(
+    repository: Repository, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "bin").mkdir()
+    git = tmp_path / "bin" / "git"
+    git.write_bytes(b"\0")
+    git.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{git.parent}:{os.environ['PATH']}")
+    reader = CheckoutReader(repository.folder)
+    assert (reader.problem, reader.read()) == ("Exec format error", None)
+
+
+def test_no_git_and_no_repository_are_no_problems(
+    project: Project, repository: Repository, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert CheckoutReader(tmp_path).problem == ""
+    assert repository.state()
+    monkeypatch.setenv("PATH", str(tmp_path))
+    reader = CheckoutReader(project.folder)
+    assert (reader.problem, reader.read()) == ("", None)
 
 
 def test_looking_at_a_repository_does_not_write_to_it(repository: Repository) -> None:
@@ -328,7 +504,8 @@ def test_what_running_leaves_does_not_change_the_source_hash(tmp_path: Path) -> 
     for path in ("__pycache__/main.pyc", ".git/index", "sub/__pycache__/x.pyc", ".venv/lib/x.py"):
         (code / path).parent.mkdir(parents=True, exist_ok=True)
         (code / path).write_text("x")
-    (code / "dangling").symlink_to("nowhere")
+    for name, target in (("dangling", "nowhere"), ("circle", "circle"), ("no-folder", "main.py/x")):
+        (code / name).symlink_to(target)
     os.mkfifo(code / "pipe")
     assert source_state(code, None).sha256 == before
 
@@ -340,11 +517,130 @@ def test_the_same_code_has_the_same_hash_wherever_it_lies(tmp_path: Path) -> Non
     assert source_state(tmp_path / "one", None).sha256 == source_state(tmp_path / "two", None).sha256
 
 
+def test_the_hash_of_ordinary_names_is_the_one_that_archives_have(tmp_path: Path) -> None:
+    code = tmp_path / "code"
+    (code / "sub").mkdir(parents=True)
+    (code / "main.py").write_text("a")
+    (code / "sub" / "caf\u00e9.txt").write_text("bc")
+    known = hashlib.sha256("main.py\0001\0asub/caf\u00e9.txt\0002\0bc".encode()).hexdigest()
+    assert source_state(code, None).sha256 == known
+
+
+def test_names_that_are_not_utf_8_are_hashed_like_all_others(cli: CommandLine, project: Project) -> None:
+    code = project.folder / "code"
+    seen = {source_state(code, None).sha256}
+    for name in (b"caf\xe9.txt", b"caf\xe8.txt"):
+        path = Path(os.fsdecode(os.fsencode(code) + b"/" + name))
+        path.write_text("x")
+        seen.add(source_state(code, None).sha256)
+        done = launch(cli, project)
+        assert done.code == 0, done.err
+        path.unlink()
+    assert len(seen) == 3
+
+
+def test_the_place_of_code_is_text_even_below_a_name_that_is_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    code = Path(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9/code"))
+    code.mkdir(parents=True)
+    monkeypatch.chdir(tmp_path)
+    state = source_state(code, None)
+    assert (state.path, to_bytes(state)[:1]) == ("caf\ufffd/code", b"{")
+
+
+@pytest.mark.parametrize("name", ["secret.txt", "sub"])
+def test_code_that_cannot_be_read_is_named_and_nothing_is_launched(
+    cli: CommandLine, project: Project, name: str
+) -> None:
+    code = project.folder / "code"
+    (code / "secret.txt").write_text("x")
+    (code / "sub").mkdir()
+    (code / "sub" / "inside.py").write_text("x")
+    (code / name).chmod(0)
+    with nothing_written(project.s3):
+        done = launch(Unprivileged.of(cli), project)
+    (code / name).chmod(0o755)
+    assert (done.code, done.has_traceback) == (15, False), done.err
+    told = done.json["error"]
+    assert told["code"] == "source_unreadable"
+    assert told["message"] == f"cannot read {code / name}, a part of the training code: Permission denied"
+    assert str(code) in told["hint"]
+    assert "SOURCE.DIR" in told["hint"]
+
+
+def test_a_folder_whose_names_can_be_read_but_not_its_files_is_named(
+    cli: CommandLine, project: Project
+) -> None:
+    folder = project.folder / "code" / "sub"
+    folder.mkdir()
+    (folder / "inside.py").write_text("x")
+    folder.chmod(0o444)
+    done = launch(Unprivileged.of(cli), project)
+    folder.chmod(0o755)
+    assert (done.code, done.has_traceback) == (15, False), done.err
+    assert f"cannot read {folder / 'inside.py'}" in done.json["error"]["message"]
+
+
+def test_what_is_no_source_may_be_unreadable(cli: CommandLine, project: Project) -> None:
+    folder = project.folder / "code" / ".venv"
+    folder.mkdir()
+    folder.chmod(0)
+    done = launch(Unprivileged.of(cli), project)
+    folder.chmod(0o755)
+    assert done.code == 0, done.err
+
+
+def test_a_launch_from_a_folder_that_was_deleted_is_refused(
+    cli: CommandLine, project: Project, tmp_path: Path
+) -> None:
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    with nothing_written(project.s3):
+        done = from_deleted(gone, cli, *rehearsal(project, "--json"))
+    assert (done.code, done.has_traceback) == (15, False), done.err
+    assert done.json["error"]["code"] == "no_current_folder"
+    assert done.json["error"]["message"] == "the current folder was deleted"
+    assert "cd" in done.json["error"]["hint"]
+
+
+def from_deleted(folder: Path, cli: CommandLine, *words: str | Path) -> Finished:
+    """Runs a command in a folder that is deleted before it begins."""
+    done = subprocess.run(
+        ["sh", "-c", 'rmdir "$PWD" && exec "$@"', "sh", *cli.command(*words)],
+        cwd=folder,
+        env=dict(cli.environment),
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    return Finished(done.returncode, done.stdout, done.stderr)
+
+
 def test_the_author_is_the_user_the_machine_and_the_process() -> None:
     found = author("arn:aws:iam::123456789012:user/me")
     assert (found.pid, found.arn) == (os.getpid(), "arn:aws:iam::123456789012:user/me")
     assert found.user
     assert found.host
+    assert found.pid_space == author().pid_space
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells machines and their processes apart")
+def test_another_namespace_of_processes_is_told_from_this_one() -> None:
+    asked = [
+        sys.executable,
+        "-c",
+        "from sagemaker_launcher.provenance import author; print(author().pid_space)",
+    ]
+    same, other = (
+        subprocess.run([*before, *asked], capture_output=True, text=True, check=False)
+        for before in ((), ("unshare", "--user", "--map-root-user", "--pid", "--fork"))
+    )
+    assert same.stdout.strip() == author().pid_space != ""
+    if other.returncode:
+        pytest.skip(f"no namespaces here: {other.stderr}")
+    assert other.stdout.strip() not in {"", author().pid_space}
 
 
 def test_packages_that_are_not_installed_have_no_version() -> None:

@@ -17,7 +17,7 @@ import yaml
 from sagemaker_launcher.storage import sha256
 from tests.commands import CommandLine, clean_environment
 from tests.fault_rows import provokes
-from tests.project import Project
+from tests.project import SCHEMA, Project
 from tests.stand_in import ARCHIVE, document, launch, local, nothing_written, rehearse
 
 CONFIGS = ("sagemaker_config.yaml", "training_config.yaml")
@@ -293,6 +293,106 @@ def test_wrong_overrides_are_told_all_at_once(
         assert text in error["message"]
 
 
+# --- the rules of the training code ---
+
+RULE = """
+
+def problems(cfg):
+    if cfg.SOLVER.EPOCHS < 1:
+        yield f"SOLVER.EPOCHS: expected at least 1, got {cfg.SOLVER.EPOCHS}"
+    if cfg.SEED < LEAST_SEED:
+        yield f"SEED: expected at least {LEAST_SEED}, got {cfg.SEED}"
+
+LEAST_SEED = 0
+"""
+NO_EPOCHS = ("--train", "SOLVER.EPOCHS", "0")
+ON_AWS = ("--on", "aws", "--dry-run", "--offline")
+
+
+def schema_of(project: Project) -> Path:
+    return project.folder / "code" / "config.py"
+
+
+@pytest.mark.parametrize("words", [(), ON_AWS])
+def test_the_rules_of_the_code_are_asked_about_overrides(
+    cli: CommandLine, project: Project, experiment: Archived, words: tuple[str, ...]
+) -> None:
+    schema_of(project).write_text(SCHEMA + RULE)
+    error = refused(cli, project, experiment, *NO_EPOCHS, *words)
+    assert (error["exit"], error["code"]) == (3, "config_invalid")
+    assert error["message"] == "--train SOLVER.EPOCHS: expected at least 1, got 0"
+
+
+def test_a_value_that_the_codes_defaults_do_not_take_is_told_even_where_the_archive_would(
+    cli: CommandLine, project: Project, experiment: Archived
+) -> None:
+    schema_of(project).write_text(SCHEMA)
+    changed_settings(experiment, "SOLVER", name=CONFIGS[1], STEPS=[])
+    error = refused(cli, project, experiment, "--train", "SOLVER.STEPS", "[a]")
+    assert "SOLVER.STEPS[0]: wrong type; expected a whole number, got a" in error["message"]
+
+
+def test_the_rules_of_another_source_folder_are_asked_where_the_user_names_it(
+    cli: CommandLine, project: Project, experiment: Archived
+) -> None:
+    other = project.folder / "other"
+    shutil.copytree(project.folder / "code", other)
+    (other / "config.py").write_text(SCHEMA + RULE)
+    error = refused(cli, project, experiment, *NO_EPOCHS, "--set", "SOURCE.DIR", str(other))
+    assert error["exit"] == 3
+
+
+def test_without_an_override_of_the_training_config_no_rules_are_asked(
+    cli: CommandLine, project: Project, experiment: Archived
+) -> None:
+    schema_of(project).write_text("raise SystemExit\n")
+    done = cli(
+        "rerun", experiment.uri, "--s3-root", project.s3, "--set", "ESTIMATOR.MAX_RUN", "60", "--dry-run"
+    )
+    assert (done.code, "config.py" in done.err) == (0, False)
+
+
+def test_without_the_code_no_rules_are_asked(
+    cli: CommandLine, project: Project, experiment: Archived
+) -> None:
+    shutil.rmtree(project.folder / "code")
+    done = cli("rerun", experiment.uri, "--s3-root", project.s3, *NO_EPOCHS, *ON_AWS)
+    assert done.code == 0, done.err
+    assert "rules" not in done.err
+
+
+@pytest.mark.parametrize(
+    ("schema", "why"),
+    [
+        (SCHEMA.replace("_C.SEED = 0\n", "") + RULE, "SEED: unknown key"),
+        (SCHEMA.replace("EPOCHS = 2", "EPOCHS = 'two'") + RULE, ""),
+        (SCHEMA.replace("SEED = 0", "SEED = 'x'").replace("BASE_LR = 0.1", "BASE_LR = 1") + RULE, "BASE_LR"),
+        ("import no_such_module\n", "ModuleNotFoundError"),
+    ],
+)
+def test_code_that_is_of_another_time_than_the_config_is_not_asked_and_that_is_told(
+    cli: CommandLine, project: Project, experiment: Archived, schema: str, why: str
+) -> None:
+    schema_of(project).write_text(schema)
+    done = cli("rerun", experiment.uri, "--s3-root", project.s3, *NO_EPOCHS, "--dry-run")
+    assert done.code == 0, done.err
+    if why:
+        assert f"the training code's own rules were not asked about --train, since {schema_of(project)}" in (
+            done.err.replace("\n", " ")
+        )
+        assert why in done.err
+
+
+def test_what_the_archived_config_has_already_is_no_fault_of_an_override(
+    cli: CommandLine, project: Project, experiment: Archived
+) -> None:
+    schema_of(project).write_text(SCHEMA + RULE.replace("LEAST_SEED = 0", "LEAST_SEED = 1"))
+    words = ("rerun", experiment.uri, "--s3-root", project.s3, "--dry-run")
+    assert cli(*words, "--train", "SOLVER.EPOCHS", "3").code == 0
+    error = refused(cli, project, experiment, *NO_EPOCHS)
+    assert error["message"] == "--train SOLVER.EPOCHS: expected at least 1, got 0"
+
+
 # --- what somebody changed ---
 
 
@@ -436,8 +536,8 @@ def test_a_link_out_of_the_checkout_is_not_followed(
     assert refused(cli, project, experiment)["code"] == "no_source"
 
 
-def changed_settings(experiment: Archived, section: str, **values: Any) -> None:
-    path = experiment.folder / "sagemaker_config.yaml"
+def changed_settings(experiment: Archived, section: str, *, name: str = CONFIGS[0], **values: Any) -> None:
+    path = experiment.folder / name
     values_before = yaml.safe_load(path.read_text())
     values_before[section].update(values)
     forge(experiment, path.name, yaml.safe_dump(values_before, sort_keys=False).encode())

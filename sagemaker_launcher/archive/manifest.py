@@ -52,7 +52,7 @@ class GitState:
         remote: The URL of `origin`, without credentials; empty when there is none.
         dirty: Whether tracked files differed from HEAD.
         untracked: How many files git did not know.
-        patch_omitted: Why uncommitted.patch is not in the archive although the tree was dirty; empty otherwise.
+        patch_omitted: What of the changes uncommitted.patch lacks, or why there is none; empty when it has all.
     """
 
     commit: str

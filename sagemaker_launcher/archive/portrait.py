@@ -161,7 +161,11 @@ def _provenance(manifest: Manifest) -> Iterator[_Row]:
     yield "command", " ".join(manifest.command)
     if manifest.git:
         git = manifest.git
-        changes = f", with uncommitted changes ({git.patch_omitted or PATCH})" if git.dirty else ""
+        archived = (
+            PATCH if PATCH in manifest.files else "",
+            git.patch_omitted and f"not archived: {git.patch_omitted}",
+        )
+        changes = f", with uncommitted changes ({'; '.join(filter(None, archived))})" if git.dirty else ""
         yield "git", f"{git.commit} {git.branch} {git.remote}{changes}"
     if manifest.source:
         yield "source", f"{manifest.source.path} (sha256 {manifest.source.sha256})"

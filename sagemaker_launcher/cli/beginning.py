@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
-from sagemaker_launcher.checkout import CheckoutReader
+from sagemaker_launcher.checkout import CheckoutReader, current_folder
 from sagemaker_launcher.cli.rehearsal_options import EndOptions, RehearsalOptions
 from sagemaker_launcher.errors import UsageError
 from sagemaker_launcher.frozen import frozen
@@ -85,7 +85,7 @@ class Beginning:
     def checkout_root(self) -> Path:
         """The root of the git repository that the user stands in; without one, the current folder."""
         checkout = self.checkout.read()
-        return checkout.root if checkout else Path.cwd()
+        return checkout.root if checkout else current_folder()
 
 
 def _refuse_contradictions(options: RunOptions, target: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -139,8 +140,9 @@ def rerun(
 
 
 def _command_line() -> tuple[str, ...]:
-    """The command line to archive, as the user would type it again."""
-    return (*program_words(), *sys.argv[1:])
+    """The command line to archive, as the user would type it again; with escapes for bytes that are no text."""
+    words = (*program_words(), *sys.argv[1:])
+    return tuple(os.fsencode(word).decode("utf-8", "backslashreplace") for word in words)
 
 
 COMMANDS = {"launch": launch, "rerun": rerun}

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from sagemaker_launcher import config
+from sagemaker_launcher.checkout import current_folder
 from sagemaker_launcher.errors import ConfigError, ConflictError, EnvironmentProblemError, UsageError
 from sagemaker_launcher.frozen import frozen
 from sagemaker_launcher.interrupts import Interrupted, pause_point, shielded
@@ -150,7 +151,8 @@ def _taken(folder: Path, name: str) -> Iterator[str]:
 @contextmanager
 def _draft(folder: Path) -> Iterator[Path]:
     """A hidden folder on the same file system, which is gone after the block."""
-    nearest = next(place for place in (folder, *folder.absolute().parents) if place.is_dir())
+    absolute = folder if folder.is_absolute() else current_folder() / folder
+    nearest = next(place for place in (folder, *absolute.parents) if place.is_dir())
     with _writing(nearest):
         draft = Path(tempfile.mkdtemp(prefix=".init-", dir=nearest))
         try:

@@ -193,6 +193,31 @@ def test_a_folder_that_cannot_be_written_is_this_machines_problem(here: CommandL
     assert "nothing was left there" in done.err
 
 
+@pytest.mark.parametrize(
+    "words", [("init",), ("init", "new"), ("init", "--policies", "CONFIG", "--write-policies")]
+)
+def test_in_a_folder_that_was_deleted_nothing_is_made(here: CommandLine, words: tuple[str, ...]) -> None:
+    assert here("init", *NEEDED).code == 0
+    config = str(here.folder / "configs" / "sagemaker_config.yaml")
+    before, gone = everything(here.folder), here.folder.with_name("gone")
+    gone.mkdir()
+    command = here.command(*(config if word == "CONFIG" else word for word in words), "--json")
+    done = subprocess.run(
+        ["sh", "-c", 'rmdir "$PWD" && exec "$@"', "sh", *command, *(() if len(words) > 2 else NEEDED)],
+        cwd=gone,
+        env=dict(here.environment),
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert "Traceback" not in done.stderr
+    assert done.returncode == ExitCode.ENVIRONMENT
+    told = json.loads(done.stdout)["error"]
+    assert (told["message"], told["code"]) == ("the current folder was deleted", "no_current_folder")
+    assert everything(here.folder) == before
+
+
 @pytest.mark.parametrize(("phase", "number"), [("scaffold", signal.SIGINT), ("scaffold-put", signal.SIGTERM)])
 def test_an_interruption_while_it_writes_leaves_nothing(
     here: CommandLine, phase: str, number: signal.Signals
