@@ -202,8 +202,14 @@ def _machines(job: Job) -> Iterator[Violation]:
         )
     if not machines.groups and not machines.instance_type:
         yield Violation("ESTIMATOR.INSTANCE_TYPE", "an instance type is needed, such as ml.m5.xlarge")
-    if not machines.groups and machines.instance_count < 1:
-        yield Violation("ESTIMATOR.INSTANCE_COUNT", f"at least 1 instance, not {machines.instance_count}")
+    # The model allows 0, for jobs that have no machines of their own.
+    counts = {
+        f"ESTIMATOR.INSTANCE_GROUPS[{index}].INSTANCE_COUNT": group.instance_count
+        for index, group in enumerate(machines.groups)
+    } or {"ESTIMATOR.INSTANCE_COUNT": machines.instance_count}
+    for key, count in counts.items():
+        if count < 1:
+            yield Violation(key, f"at least 1 instance, not {count}")
     if job.limits.max_run_s > _MAX_RUN_S:
         yield Violation(
             "ESTIMATOR.MAX_RUN", f"{job.limits.max_run_s} s is longer than 28 days ({_MAX_RUN_S} s)"

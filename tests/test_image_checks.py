@@ -108,8 +108,18 @@ def a_request(**algorithm: Any) -> dict[str, Any]:
         (image("python", "x.py"), Start(arguments=("--lr", "1")), ("python", "x.py", "--lr", "1")),
         (image("python", "x.py"), Start(entry_point=("sh", "go")), ("sh", "go")),
         (image("python"), Start(entry_point=("sh",), arguments=("go",)), ("sh", "go")),
+        (image(""), Start(), ("train",)),
+        (image("", "x"), Start(), ("", "x", "train")),
     ],
-    ids=["neither", "entry point of the image", "arguments", "entry point of the request", "both"],
+    ids=[
+        "neither",
+        "entry point of the image",
+        "arguments",
+        "entry point of the request",
+        "both",
+        "an entry point that resets that of the base",
+        "an entry point that starts nothing",
+    ],
 )
 def test_the_container_is_started_as_the_service_starts_it(
     facts: ImageFacts, start: Start, command: tuple[str, ...]
@@ -411,6 +421,69 @@ def test_an_image_has_to_be_built_for_the_processor_of_the_instance(
 )
 def test_a_user_who_is_not_root_may_be_unable_to_write_the_model(user: str, verdict: str) -> None:
     assert finding("user", image("x", user=user)).verdict == verdict
+
+
+ACCOUNTS = {
+    "/etc/passwd": file("root:x:0:0:root:/root:/bin/sh\n  me:x:7:7::/:\n\n+broken", executable=False),
+    "/etc/group": file("root:x:0:\nus:x:7:", executable=False),
+}
+NOBODY: Files = {"/etc/passwd": None, "/etc/group": None}
+PART: Files = {"/etc/passwd": ImageFile("/etc/passwd", "root:x:0:0::/:\n", executable=False, whole=False)}
+
+
+@pytest.mark.parametrize(
+    ("user", "files", "verdict", "says"),
+    [
+        ("root", ACCOUNTS, "ok", ""),
+        ("me", ACCOUNTS, "warning", "belongs to root"),
+        ("me:us", ACCOUNTS, "warning", "belongs to root"),
+        ("1000:us", ACCOUNTS, "warning", "belongs to root"),
+        (":root", ACCOUNTS, "ok", ""),
+        ("1000:1000", NOBODY, "warning", "belongs to root"),
+        ("0:0", NOBODY, "ok", ""),
+        ("m", ACCOUNTS, "failed", "unable to find user m: no matching entries in passwd file"),
+        ("0x10", ACCOUNTS, "failed", "unable to find user 0x10"),
+        ("me:them", ACCOUNTS, "failed", "unable to find group them: no matching entries in group file"),
+        (":them", ACCOUNTS, "failed", "unable to find group them"),
+        ("0:them", ACCOUNTS, "failed", "unable to find group them"),
+        ("you:them", ACCOUNTS, "failed", "unable to find user you"),
+        ("root", NOBODY, "failed", "unable to find user root"),
+        ("2147483648", {}, "failed", "in range 0-2147483647"),
+        ("0:-1", {}, "failed", "in range 0-2147483647"),
+        ("9" * 5000, ACCOUNTS, "failed", "unable to find user 999"),
+        ("you", {}, "warning", "belongs to root"),
+        ("you", PART, "warning", "belongs to root"),
+    ],
+)
+def test_a_user_whom_the_image_does_not_know_starts_nothing(
+    user: str, files: Files, verdict: str, says: str
+) -> None:
+    found = finding("user", image("x", user=user), files)
+    assert (found.verdict, says in found.message) == (verdict, True), found
+
+
+@pytest.mark.parametrize(
+    ("user", "paths"),
+    [
+        ("", set()),
+        ("1000:1000", set()),
+        ("me", {"/etc/passwd"}),
+        ("root:0", {"/etc/passwd"}),
+        (":us", {"/etc/group"}),
+        ("me:us", {"/etc/passwd", "/etc/group"}),
+    ],
+)
+def test_names_of_users_are_looked_up_in_the_image(user: str, paths: set[str]) -> None:
+    places = places_to_look(image("/x", user=user), Start())
+    assert set(places) - {"/x", "train"} == paths
+    assert all(places[path] == (path,) for path in paths)
+
+
+def test_a_name_that_is_missing_can_be_made_with_the_command_of_the_fix() -> None:
+    found = finding("user", image("x", user="my user:us"), {"/etc/passwd": ACCOUNTS["/etc/passwd"]})
+    assert "RUN useradd 'my user'" in found.fix
+    assert "USER 0" in found.fix
+    assert "RUN groupadd them" in finding("user", image("x", user="0:them"), ACCOUNTS).fix
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ from tests.commands import CommandLine, clean_environment
 from tests.fault_rows import provokes
 from tests.fidelity import reproduces
 from tests.project import Project
-from tests.stand_in import is_running, launch, local, nothing_written, rehearsal, rehearse, snapshot
+from tests.stand_in import ARCHIVE, is_running, launch, local, nothing_written, rehearsal, rehearse, snapshot
 from tests.terminals import on_terminal
 
 PRELUDE = """\
@@ -589,6 +589,8 @@ def test_a_program_that_does_not_stop_is_killed_after_the_grace_period_and_its_c
     result = done.json["result"]
     assert (result["secondary_status"], result["exit_code"]) == ("MaxRuntimeExceeded", 137)
     assert list(result["artifacts"]) == ["model"]
+    shown = cli("show", "@latest", "--s3-root", project.s3, "--archive", ARCHIVE)
+    assert "137: killed, since SIGTERM had not ended it" in shown.out
     pid = next(line for line in done.err.splitlines() if "child" in line).split()[-1]
     assert not is_running(int(pid))
 
@@ -650,6 +652,56 @@ def test_what_cannot_be_rehearsed_is_refused_in_clear_words(
     assert (error["exit"], error["code"]) == (15, "not_rehearsable")
     assert words in error["message"]
     assert error["hint"]
+
+
+@pytest.mark.parametrize("option", ["--stop-grace", "--interrupt-after"])
+@pytest.mark.parametrize("seconds", ["inf", "nan", "-nan", "1e10", "86401", "-1", "-inf"])
+def test_a_time_that_no_job_can_wait_is_refused(
+    cli: CommandLine, project: Project, option: str, seconds: str
+) -> None:
+    with nothing_written(project.s3):
+        done = launch(cli, project, option, seconds)
+    assert (done.code, done.has_traceback) == (2, False), done.err
+    message = done.json["error"]["message"]
+    assert f"Invalid value for '{option}': " in message
+    assert "is not in the range 0<=x<=86400" in message
+
+
+def test_a_day_of_grace_is_possible(cli: CommandLine, project: Project) -> None:
+    program(project, "time.sleep(60)")
+    project.write(ESTIMATOR={"MAX_RUN": 1})
+    assert launch(cli, project, "--stop-grace", "86400").code == 11
+
+
+@pytest.mark.parametrize(
+    ("sections", "key"),
+    [
+        (
+            {
+                "ESTIMATOR": {
+                    "INSTANCE_TYPE": "",
+                    "INSTANCE_GROUPS": [
+                        {"INSTANCE_GROUP_NAME": "a", "INSTANCE_TYPE": "ml.m5.large", "INSTANCE_COUNT": 0}
+                    ],
+                }
+            },
+            "ESTIMATOR.INSTANCE_GROUPS[0].INSTANCE_COUNT",
+        ),
+        (
+            {"S3": {"CHECKPOINTS": "s3://team/c"}, "ESTIMATOR": {"CHECKPOINT_LOCAL_PATH": "/opt/ml/code"}},
+            "ESTIMATOR.CHECKPOINT_LOCAL_PATH",
+        ),
+        ({"SOURCE": {"DIR": "code", "CONTAINER_DIR": "/opt/ml/model"}}, "SOURCE.CONTAINER_DIR"),
+    ],
+)
+@pytest.mark.parametrize("words", [(), ("--dry-run",)])
+def test_a_job_that_cannot_start_anywhere_is_refused_before_it_is_archived(
+    cli: CommandLine, project: Project, sections: dict[str, Any], key: str, words: tuple[str, ...]
+) -> None:
+    project.write(**sections)
+    error = refused(cli, project, *words)
+    assert error["exit"] == 3
+    assert key in json.dumps(error)
 
 
 @provokes(83)

@@ -160,6 +160,20 @@ def _metric(regex: str) -> Changes:
         ),
         *(
             (
+                _estimator(
+                    INSTANCE_TYPE="",
+                    INSTANCE_GROUPS=[
+                        {**_GROUP, "INSTANCE_GROUP_NAME": "b"},
+                        {**_GROUP, "INSTANCE_COUNT": count},
+                    ],
+                ),
+                "ESTIMATOR.INSTANCE_GROUPS[1].INSTANCE_COUNT",
+                f"at least 1 instance, not {count}",
+            )
+            for count in (0, -1)
+        ),
+        *(
+            (
                 _estimator(INSTANCE_TYPE=kind, VOLUME_KMS_KEY="alias/key"),
                 "ESTIMATOR.VOLUME_KMS_KEY",
                 f"{kind} has its own disks",

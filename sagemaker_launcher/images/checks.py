@@ -40,6 +40,8 @@ _SHELL_SCRIPT = r"#!.*\b(sh|bash|dash|ash|zsh|ksh)\b"
 _PASSES_ARGUMENTS = r"\$[@*1]|\$\{[@*1]"
 _HANDS_OVER = r"(?m)(^|[;&|({])[ \t]*(exec[ \t]+[^ \t\d<>]|trap[ \t][^\n]{0,200}\b(SIGTERM|TERM|15)\b)"
 _RUNS_TRAIN = r"(^|[;&|({]|\bexec)\s*(/\S{0,200}/)?train\b"
+_NUMBER = r"[+-]?[0-9]{1,18}"  # longer ones are no numbers for the engine
+_ACCOUNT_MAX = 2**31 - 1
 _SHOWN_MAX = 120
 _EXEC_FORM = 'ENTRYPOINT ["python3", "/opt/program/main.py"]'
 _LOST = (
@@ -83,7 +85,9 @@ class Start:
         """The words that the container is started with, the program first."""
         if self.entry_point:
             return (*self.entry_point, *self.arguments)
-        return (*facts.entry_point, *(self.arguments or (_TRAIN,)))
+        # One empty word only resets the entry point of the image below, and engines take it for none.
+        own = () if facts.entry_point == ("",) else facts.entry_point
+        return (*own, *(self.arguments or (_TRAIN,)))
 
 
 @frozen
@@ -94,11 +98,13 @@ class ImageFile:
         path: Its absolute path.
         head: The beginning of its content; bytes that are no UTF-8 are replaced.
         executable: Whether anybody may execute it.
+        whole: Whether `head` is all of its content.
     """
 
     path: str
     head: str
     executable: bool
+    whole: bool = True
 
     @property
     def is_shell_script(self) -> bool:
@@ -160,13 +166,13 @@ def check_image(facts: ImageFacts, files: Files, manifest: Manifest, start: Star
     inside = [_program(facts, files, start), _signals(facts, files, start)]
     if started.verdict == "failed":
         inside = [Finding(finding.name, "unknown", "nothing starts, see above") for finding in inside]
-    return (_system(facts, start), started, *inside, _user(facts), _manifest(manifest))
+    return (_system(facts, start), started, *inside, _user(facts, files), _manifest(manifest))
 
 
 def notes_on_start(facts: ImageFacts, request: Request) -> list[str]:
     """What is doubtful of an image as far as its facts alone show; a text for each, with the fix in lines of its own."""
     start = Start.of(request)
-    found = (_system(facts, start), _start(facts, {}, start), _signals(facts, {}, start), _user(facts))
+    found = (_system(facts, start), _start(facts, {}, start), _signals(facts, {}, start), _user(facts, {}))
     return [
         f"{finding.message}\n{finding.fix}" for finding in found if finding.verdict in {"warning", "failed"}
     ]
@@ -190,7 +196,7 @@ def places_to_look(facts: ImageFacts, start: Start) -> dict[str, tuple[str, ...]
     program = _program_name(facts, start)
     if program:
         places[_program_path(program)] = (_program_path(program),)
-    return places
+    return places | {account.file: (account.file,) for account in _accounts(facts.user) if not account.number}
 
 
 def login_command(image: str, program: str) -> str:
@@ -373,7 +379,58 @@ def _loses(message: str, fix: str) -> Finding:
     return Finding("signals", "warning", f"{message}: {_LOST}", fix)
 
 
-def _user(facts: ImageFacts) -> Finding:
+@frozen
+class _Account:
+    """A user or a group that USER names.
+
+    Attributes:
+        kind: Which of both.
+        word: Its name or number, as written.
+    """
+
+    kind: str
+    word: str
+
+    @property
+    def file(self) -> str:
+        """The file of the image that has to know the name; numbers need no entry."""
+        return {"user": "/etc/passwd", "group": "/etc/group"}[self.kind]
+
+    @property
+    def number(self) -> bool:
+        return re.fullmatch(_NUMBER, self.word) is not None
+
+    def flaw(self, files: Files) -> str:
+        """Why the engine starts nothing as this, in its words; empty when nothing is seen."""
+        if self.number:
+            fits = 0 <= int(self.word) <= _ACCOUNT_MAX
+            return "" if fits else f"uids and gids must be in range 0-{_ACCOUNT_MAX}"
+        known = files.get(self.file)
+        names = {line.strip().partition(":")[0] for line in known.head.split("\n")} if known else set()
+        unseen = self.file not in files or (known is not None and not known.whole)
+        if self.word in names or unseen:
+            return ""
+        where = posixpath.basename(self.file)
+        return f"unable to find {self.kind} {_shown([self.word])}: no matching entries in {where} file"
+
+
+def _accounts(user: str) -> tuple[_Account, ...]:
+    name, _, group = user.partition(":")
+    given = (_Account("user", name), _Account("group", group))
+    return tuple(account for account in given if account.word)
+
+
+def _user(facts: ImageFacts, files: Files) -> Finding:
+    for account in _accounts(facts.user):
+        flaw = account.flaw(files)
+        if flaw:
+            add = f", or before it RUN {account.kind}add {_shown([account.word])}"
+            return Finding(
+                "user",
+                "failed",
+                f"the image's USER is {_shown([facts.user])}, and the job would fail with {flaw}",
+                f"USER 0 as the last USER of the Dockerfile{'' if account.number else add}",
+            )
     if facts.user.partition(":")[0] in {"", "root", "0"}:
         return Finding("user", "ok", "root, who may write below /opt/ml")
     return Finding(

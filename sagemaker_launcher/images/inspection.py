@@ -182,8 +182,8 @@ def _entry(engine: Engine, container: str, path: str) -> _Entry | None:
         return _Entry(link=member.linkname)
     if not member.isreg():
         return _Entry()
-    executable = bool(member.mode & 0o111)
-    return _Entry(file=ImageFile(path, head.decode("utf-8", "replace"), executable))
+    executable, whole = bool(member.mode & 0o111), member.size <= _HEAD_MAX
+    return _Entry(file=ImageFile(path, head.decode("utf-8", "replace"), executable, whole))
 
 
 @contextmanager
