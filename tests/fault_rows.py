@@ -389,6 +389,48 @@ SECTIONS = {
         Row(120, "An image for another processor, no GPUs", "A note", "0"),
         Row(121, "No room left on the disk", "The job fails with the reason, and nothing stays", "10"),
     ),
+    "Ends that nobody sees": (
+        Row(
+            122,
+            "The answer to the start of a job is lost, and no look tells what became of it",
+            "It may be running, and be billed: how to look, and how to stop it; no second one is started",
+            "12",
+        ),
+        Row(
+            123,
+            "A terminal is closed during a rehearsal",
+            "The job is stopped as the service stops one, and all is saved and recorded",
+            "129",
+        ),
+        Row(124, "The log finds no room", "The job goes on, and its result is recorded", "0"),
+        Row(125, "The answer finds no room, such as on a full disk", "Told when all is recorded", "15"),
+        Row(
+            126,
+            "Ctrl-C when a job has just ended, or again and again",
+            "What it left is saved, and its result recorded",
+            "130",
+        ),
+    ),
+    "Programs and their code": (
+        Row(
+            127,
+            "A program leaves links, named pipes or endless folders in the place of its files",
+            "No link is followed out of them, no pipe is waited for, and the rest is saved",
+            "0 or 10",
+        ),
+        Row(
+            128,
+            "Git refuses, or a patch cannot hold a change: of a binary file, in a submodule",
+            "What is missing is named; the patch applies without it",
+            "0",
+        ),
+        Row(
+            129,
+            "A file of the training code cannot be read, or is none",
+            "It is named, before anything is archived",
+            "15",
+        ),
+    ),
 }
 
 ROWS = tuple(row for rows in SECTIONS.values() for row in rows)

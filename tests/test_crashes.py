@@ -390,6 +390,7 @@ def listed_beyond(cli: CommandLine, project: Project) -> list[dict[str, Any]]:
 # --- a signal when the job has ended ---
 
 
+@provokes(126)
 @pytest.mark.parametrize("moment", ["ended", "followed"])
 def test_the_result_of_a_job_that_had_ended_survives_a_signal(
     start: Start, cli: CommandLine, project: Project, temporary: Path, moment: str
@@ -406,6 +407,7 @@ def test_the_result_of_a_job_that_had_ended_survives_a_signal(
     assert snapshot(temporary) == {}
 
 
+@provokes(126)
 def test_impatience_loses_nothing_that_the_program_had_left(
     start: Start, cli: CommandLine, project: Project, temporary: Path
 ) -> None:
@@ -434,6 +436,7 @@ def test_a_ctrl_c_before_the_program_has_been_imported_is_no_bug(
 # --- nobody reads any more ---
 
 
+@provokes(124)
 def test_a_log_without_room_does_not_end_the_job(cli: CommandLine, project: Project) -> None:
     with Path("/dev/full").open("w") as full:
         done = subprocess.run(
@@ -443,6 +446,7 @@ def test_a_log_without_room_does_not_end_the_job(cli: CommandLine, project: Proj
     assert (done.returncode, json.loads(done.stdout)["result"]["status"]) == (0, "Completed")
 
 
+@provokes(125)
 def test_an_answer_without_room_is_an_error_after_the_job_has_been_recorded(
     cli: CommandLine, project: Project
 ) -> None:
@@ -465,6 +469,7 @@ def test_streams_that_are_closed_are_done_without(cli: CommandLine, project: Pro
     assert [experiment["status"] for experiment in listed(cli, project)] == ["Completed"]
 
 
+@provokes(123)
 def test_a_terminal_that_is_closed_stops_the_job_as_the_service_would(
     cli: CommandLine, project: Project
 ) -> None:
@@ -486,6 +491,7 @@ def test_a_terminal_that_is_closed_stops_the_job_as_the_service_would(
 # --- what a program leaves in the place of its word ---
 
 
+@provokes(127)
 @pytest.mark.parametrize(
     "leaves",
     ["os.mkfifo(base / 'output' / 'failure')", "os.symlink(SECRET, base / 'output' / 'failure')", "(base / 'output' / 'failure').mkdir()"],

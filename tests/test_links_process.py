@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.commands import CommandLine
+from tests.fault_rows import provokes
 from tests.project import Project
 from tests.stand_in import launch, local, rehearse, snapshot
 
@@ -46,6 +47,7 @@ def careless(project: Project, secret: Path) -> Project:
     return project
 
 
+@provokes(127)
 def test_links_and_pipes_neither_leak_nor_fail_the_job(careless: Project) -> None:
     done = rehearse(careless)
     assert (done.result.status, done.result.failure_reason) == ("Completed", "")
@@ -69,6 +71,7 @@ def test_a_checkpoint_whose_name_s3_cannot_have_fails_the_job_with_its_name_and_
     assert snapshot(local(project, done.request["CheckpointConfig"]["S3Uri"])) == {"a": b"x", "z": b"x"}
 
 
+@provokes(127)
 def test_a_model_of_any_depth_is_saved(cli: CommandLine, project: Project) -> None:
     project.program(
         "import os\nos.chdir(os.path.join(os.environ['SAGEMAKER_BASE_DIR'], 'model'))\n"

@@ -20,6 +20,7 @@ from sagemaker_launcher.archive.manifest import to_bytes
 from sagemaker_launcher.checkout import CheckoutReader
 from sagemaker_launcher.provenance import author, source_state, versions
 from tests.commands import CommandLine, Finished
+from tests.fault_rows import provokes
 from tests.project import Project
 from tests.stand_in import document, launch, local, nothing_written, rehearsal
 from tests.unprivileged import Unprivileged
@@ -137,6 +138,7 @@ def test_without_git_on_the_path_a_launch_works_and_records_none(
     assert manifest["source"]["path"] == "code"
 
 
+@provokes(128)
 def test_a_git_that_fails_is_like_none(cli: CommandLine, project: Project, tmp_path: Path) -> None:
     git = tmp_path / "bin" / "git"
     git.parent.mkdir()
@@ -290,6 +292,7 @@ def test_the_users_own_git_settings_do_not_spoil_the_patch(repository: Repositor
         assert (clone.folder / name).read_bytes() == (folder / name).read_bytes()
 
 
+@provokes(128)
 def test_changes_of_binary_files_are_named_and_all_others_can_be_applied(repository: Repository) -> None:
     folder = repository.folder
     binary = ("logo.png", "gone.bin", "old name.bin", "caf\u00e9.bin", 'quo"te.bin')
@@ -348,6 +351,7 @@ def submodule(repository: Repository, tmp_path: Path) -> Repository:
     return Repository(repository.folder / "lib")
 
 
+@provokes(128)
 @pytest.mark.parametrize("ignore", ["none", "all"])
 def test_changes_in_a_submodule_are_said_to_be_missing(
     repository: Repository, submodule: Repository, ignore: str
@@ -549,6 +553,7 @@ def test_the_place_of_code_is_text_even_below_a_name_that_is_none(
     assert (state.path, to_bytes(state)[:1]) == ("caf\ufffd/code", b"{")
 
 
+@provokes(129)
 @pytest.mark.parametrize("name", ["secret.txt", "sub"])
 def test_code_that_cannot_be_read_is_named_and_nothing_is_launched(
     cli: CommandLine, project: Project, name: str

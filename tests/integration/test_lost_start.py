@@ -21,6 +21,7 @@ def jobs_on(aws: AwsServer) -> list[str]:
     return [summary["TrainingJobName"] for summary in listed["TrainingJobSummaries"]]
 
 
+@provokes(122)
 @pytest.mark.parametrize(
     ("operation", "code", "message"),
     [
