@@ -123,7 +123,7 @@ def test_a_patch_that_is_too_large_is_left_out_with_the_reason(
     assert (state["dirty"], state["patch_omitted"]) == (True, "larger than 1,048,576 bytes")
     assert not (folder / "uncommitted.patch").exists()
     shown = cli("show", done.json["experiment"], "--s3-root", project.s3)
-    assert "with uncommitted changes (larger than 1,048,576 bytes)" in shown.out
+    assert "with uncommitted changes (not archived: larger than 1,048,576 bytes)" in shown.out
 
 
 def test_without_git_on_the_path_a_launch_works_and_records_none(
