@@ -238,3 +238,9 @@ def test_the_command_line_takes_references_everywhere(cli: CommandLine, rehearse
         assert shown.json["manifest"]["job_name"] == name_of(rehearsed)
     again = cli("rerun", "@latest", *place, "--dry-run", "--json")
     assert again.json["rerun_of"].endswith(f"/{name_of(rehearsed)}/")
+
+
+def test_a_wait_without_a_number_of_seconds_is_refused(cli: CommandLine) -> None:
+    done = cli("wait", "x", "--timeout", "nan")
+    assert (done.code, done.has_traceback) == (2, False)
+    assert "nan is no number of seconds" in done.err

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from sagemaker_launcher.cli import program_name
+from sagemaker_launcher.cli.options import Seconds
 from sagemaker_launcher.cli.subjects import Session, Subject, job_options
 from sagemaker_launcher.comeback import coming_back
 from sagemaker_launcher.console import out
@@ -84,7 +85,7 @@ def _by_region(subjects: Sequence[Subject]) -> dict[str, list[str]]:
 @click.option(
     "--timeout",
     "timeout_s",
-    type=click.FloatRange(min=0),
+    type=Seconds(min=0),
     metavar="SECONDS",
     help="Give up then, with exit code 12; the jobs go on.  [default: never]",
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,18 @@ from sagemaker_launcher.preflight import CHECKS
 
 DEFAULT_CONFIG = Path("configs/sagemaker_config.yaml")
 Command = Callable[..., Any]
+
+
+class Seconds(click.FloatRange):
+    """A time. No comparison finds `nan` outside a range, and nobody can wait so long."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:  # noqa: ANN401 - click's
+        """See click."""
+        number: float = super().convert(value, param, ctx)
+        if math.isnan(number):
+            self.fail(f"{value} is no number of seconds.", param, ctx)
+        return number
+
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Answer with one JSON document on stdout.")
 s3_root_option = click.option(

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import math
 import sys
 from functools import cached_property
-from typing import TypeVar
 
 import click
 
-from sagemaker_launcher.cli.options import Command, docker_option
+from sagemaker_launcher.cli.options import Command, Seconds, docker_option
 from sagemaker_launcher.engine import Engine
 from sagemaker_launcher.frozen import frozen
 
 REHEARSAL_TARGETS = ("docker", "process")
 _LONGEST_S = 24 * 3600  # more is a mistake, and far more than a thread can wait
-_Times = TypeVar("_Times", float, tuple[float, ...])
 
 
 @frozen
@@ -96,8 +93,7 @@ def end_options(command: Command) -> Command:
     for option in (
         click.option(
             "--stop-grace",
-            type=click.FloatRange(min=0, max=_LONGEST_S),
-            callback=_without_nan,
+            type=Seconds(min=0, max=_LONGEST_S),
             default=120.0,
             show_default=True,
             metavar="SECONDS",
@@ -105,8 +101,7 @@ def end_options(command: Command) -> Command:
         ),
         click.option(
             "--interrupt-after",
-            type=click.FloatRange(min=0, max=_LONGEST_S),
-            callback=_without_nan,
+            type=Seconds(min=0, max=_LONGEST_S),
             multiple=True,
             metavar="SECONDS",
             help="Interrupt a spot job after so long, keep its checkpoints and start it again (in rehearsals only). "
@@ -115,10 +110,3 @@ def end_options(command: Command) -> Command:
     ):
         command = option(command)
     return command
-
-
-def _without_nan(ctx: click.Context, param: click.Parameter, value: _Times) -> _Times:
-    """Refuses what is in every range, since no comparison finds it outside."""
-    if any(map(math.isnan, value if isinstance(value, tuple) else (value,))):
-        raise click.BadParameter(f"nan is not in the range 0<=x<={_LONGEST_S}.", ctx, param)
-    return value
