@@ -13,9 +13,8 @@ from sagemaker_launcher.result import IN_PROGRESS, JobResult
 from sagemaker_launcher.storage import Storage
 
 _LOGS_MAX = 1000  # files; a rehearsal leaves one per host and attempt
-_AGAIN = (
-    "-again"  # before the dot, once per attempt in the same second: so logs were named in archives that exist
-)
+# Before the dot, once per attempt in the same second: so logs are named in archives of earlier versions.
+_AGAIN = "-again"
 
 
 def result_of(storage: Storage, folder: S3Uri) -> JobResult:

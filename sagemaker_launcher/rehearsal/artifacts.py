@@ -10,8 +10,8 @@ from pathlib import Path
 
 from sagemaker_launcher.frozen import frozen
 from sagemaker_launcher.naming import S3Uri
-from sagemaker_launcher.rehearsal.checkpoints import held, is_own_folder, is_text, refuse_nameless
 from sagemaker_launcher.rehearsal.hosts import Host
+from sagemaker_launcher.rehearsal.own_files import held, is_own_folder, is_text, refuse_nameless
 from sagemaker_launcher.rehearsal.tree import Tree
 from sagemaker_launcher.rehearsal.workspace import entries
 from sagemaker_launcher.request import Request

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import stat
 import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack, suppress
@@ -355,11 +353,14 @@ class Run:
     @staticmethod
     def _failure_text(tree: Tree) -> str:
         """What the program says of its failure, in a file of its own: no link to somebody else's, no pipe to wait for."""
+        from sagemaker_launcher.rehearsal.own_files import held  # noqa: PLC0415 - only when a program has failed
+
         try:
-            descriptor = os.open(tree.failure, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-            with os.fdopen(descriptor, "rb") as file:
-                regular = stat.S_ISREG(os.fstat(descriptor).st_mode)
-                return file.read(4 * FAILURE_REASON_MAX).decode("utf-8", "replace") if regular else ""
+            with held(tree.failure, tree.base.resolve() / "output") as path:
+                if path is None:
+                    return ""
+                with path.open("rb") as file:
+                    return file.read(4 * FAILURE_REASON_MAX).decode("utf-8", "replace")
         except OSError:
             return ""
 

@@ -12,6 +12,7 @@ import pytest
 
 from tests.commands import CommandLine, clean_environment
 from tests.docker.example_image import build_example
+from tests.docker.launching import Desk, OrdinaryUser, open_folder
 from tests.project import Project
 from tests.servers import pip_settings
 from tests.servers.aws import AwsServer
@@ -85,3 +86,25 @@ def _cannot_run(reason: str) -> NoReturn:
     if os.environ.get("REQUIRE_DOCKER") == "1":
         pytest.fail(reason)
     pytest.skip(reason)
+
+
+@pytest.fixture
+def users_folder() -> Iterator[Path]:
+    """A new folder that other users can reach."""
+    with open_folder() as path:
+        yield path
+
+
+@pytest.fixture
+def users_desk(engine: Engine, users_folder: Path) -> Desk:
+    """The desk of an ordinary user, to whom everything on it belongs."""
+    try:
+        user = OrdinaryUser.of(engine)
+    except LookupError as reason:
+        pytest.skip(str(reason))
+    temporary = users_folder / "temporary"
+    temporary.mkdir()
+    desk = Desk.set_up(users_folder, engine, command_line=user, TMPDIR=str(temporary))
+    for path in (users_folder, *users_folder.rglob("*")):
+        os.chown(path, OrdinaryUser.UID, OrdinaryUser.UID)
+    return desk

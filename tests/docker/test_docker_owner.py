@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.docker.launching import Desk, OrdinaryUser, ended, open_folder, read_until, wait_until
+from tests.docker.launching import Desk, OrdinaryUser, ended, read_until, wait_until
 from tests.fault_rows import provokes
 from tests.fidelity import reproduces
-from tests.servers.engine import Engine
 
 # What only root may read: files, folders, and a folder in which nobody else may look.
 SECRETIVE = """
@@ -24,23 +22,13 @@ def leave(folder):
 
 
 @pytest.fixture
-def folder() -> Iterator[Path]:
-    with open_folder() as path:
-        yield path
+def folder(users_folder: Path) -> Path:
+    return users_folder
 
 
 @pytest.fixture
-def desk(engine: Engine, folder: Path) -> Desk:
-    """The desk of an ordinary user, to whom everything on it belongs."""
-    try:
-        user = OrdinaryUser.of(engine)
-    except LookupError as reason:
-        pytest.skip(str(reason))
-    (folder / "temporary").mkdir()
-    desk = Desk.set_up(folder, engine, command_line=user, TMPDIR=str(folder / "temporary"))
-    for path in (folder, *folder.rglob("*")):
-        os.chown(path, OrdinaryUser.UID, OrdinaryUser.UID)
-    return desk
+def desk(users_desk: Desk) -> Desk:
+    return users_desk
 
 
 def of_others(folder: Path) -> list[str]:

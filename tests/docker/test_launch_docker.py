@@ -17,9 +17,7 @@ from tests.docker.launching import (
     RUNS_THE_CODE,
     Desk,
     Ended,
-    OrdinaryUser,
     ended,
-    open_folder,
     read_until,
 )
 from tests.fault_rows import provokes
@@ -328,22 +326,14 @@ def test_what_is_not_copied_may_be_anything(engine: Engine, tmp_path: Path) -> N
     assert desk.launch().lines() == ["['config.py', 'dangling', 'main.py']"]
 
 
-def test_code_that_the_user_may_not_read_is_named(engine: Engine) -> None:
-    try:
-        user = OrdinaryUser.of(engine)
-    except LookupError as reason:
-        pytest.skip(str(reason))
-    with open_folder() as folder:
-        desk = Desk.set_up(folder, engine, command_line=user)
-        for path in (folder, *folder.rglob("*")):
-            os.chown(path, OrdinaryUser.UID, OrdinaryUser.UID)
-        (desk.project.folder / "code" / "closed").mkdir(0o700)
-        (desk.project.folder / "code" / "secret").touch(0o600)
-        with nothing_written(desk.project.s3):
-            done = desk.launch()
-        assert (done.code, done.error["code"]) == (15, "no_source")
-        for name in ("closed", "secret"):
-            assert f"{name} (Permission denied)" in done.error["message"]
+def test_code_that_the_user_may_not_read_is_named(users_desk: Desk) -> None:
+    (users_desk.project.folder / "code" / "closed").mkdir(0o700)
+    (users_desk.project.folder / "code" / "secret").touch(0o600)
+    with nothing_written(users_desk.project.s3):
+        done = users_desk.launch()
+    assert (done.code, done.error["code"]) == (15, "no_source")
+    for name in ("closed", "secret"):
+        assert f"{name} (Permission denied)" in done.error["message"]
 
 
 def test_checkpoints_may_lie_in_the_model_folder(engine: Engine, tmp_path: Path) -> None:

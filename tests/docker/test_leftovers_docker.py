@@ -6,12 +6,11 @@ import os
 import shutil
 import signal
 import tarfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.docker.launching import CODE, Desk, OrdinaryUser, open_folder, read_until
+from tests.docker.launching import CODE, Desk, read_until
 from tests.servers.engine import Engine
 
 CLOSE = """
@@ -35,22 +34,13 @@ NEITHER = f'RUN rm /bin/chown && mv /usr/bin/python3 /usr/bin/snake\nENTRYPOINT 
 
 
 @pytest.fixture
-def folder() -> Iterator[Path]:
-    with open_folder() as path:
-        yield path
+def folder(users_folder: Path) -> Path:
+    return users_folder
 
 
 @pytest.fixture
-def desk(engine: Engine, folder: Path) -> Desk:
-    """The desk of an ordinary user, to whom everything on it belongs."""
-    try:
-        user = OrdinaryUser.of(engine)
-    except LookupError as reason:
-        pytest.skip(str(reason))
-    desk = Desk.set_up(folder, engine, command_line=user)
-    for path in (folder, *folder.rglob("*")):
-        os.chown(path, OrdinaryUser.UID, OrdinaryUser.UID)
-    return desk
+def desk(users_desk: Desk) -> Desk:
+    return users_desk
 
 
 def packed(desk: Desk, uri: str) -> dict[str, int]:

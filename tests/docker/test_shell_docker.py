@@ -9,7 +9,7 @@ from pathlib import Path
 import pexpect
 import pytest
 
-from tests.docker.launching import CODE, Desk, OrdinaryUser, open_folder
+from tests.docker.launching import CODE, Desk, OrdinaryUser
 from tests.servers.engine import Engine
 from tests.stand_in import snapshot
 
@@ -109,46 +109,30 @@ def test_code_that_is_edited_meanwhile_is_seen_in_the_shell(desk: Desk) -> None:
     assert list((desk.cache / "rehearsals").iterdir()) == []
 
 
-def test_what_root_writes_in_the_shell_belongs_to_the_user(engine: Engine) -> None:
-    try:
-        user = OrdinaryUser.of(engine)
-    except LookupError as reason:
-        pytest.skip(str(reason))
-    with open_folder() as folder:
-        desk = Desk.set_up(folder, engine, command_line=user)
-        for path in (folder, *folder.rglob("*")):
-            os.chown(path, OrdinaryUser.UID, OrdinaryUser.UID)
-        done = run(desk, f"id -u; umask 077; mkdir {CODE}/new; touch {CODE}/new/file /opt/ml/model/m")
-        assert (done.returncode, done.stdout) == (0, "0\n"), done.stderr
-        assert (desk.project.folder / "code" / "new" / "file").exists()
-        assert {path.stat().st_uid for path in folder.rglob("*")} == {OrdinaryUser.UID}
-        assert list((desk.cache / "rehearsals").iterdir()) == []
+def test_what_root_writes_in_the_shell_belongs_to_the_user(users_desk: Desk, users_folder: Path) -> None:
+    done = run(users_desk, f"id -u; umask 077; mkdir {CODE}/new; touch {CODE}/new/file /opt/ml/model/m")
+    assert (done.returncode, done.stdout) == (0, "0\n"), done.stderr
+    assert (users_desk.project.folder / "code" / "new" / "file").exists()
+    assert {path.stat().st_uid for path in users_folder.rglob("*")} == {OrdinaryUser.UID}
+    assert list((users_desk.cache / "rehearsals").iterdir()) == []
 
 
-def test_what_belonged_to_others_before_the_shell_stays_theirs(engine: Engine) -> None:
-    try:
-        user = OrdinaryUser.of(engine)
-    except LookupError as reason:
-        pytest.skip(str(reason))
-    with open_folder() as folder:
-        desk = Desk.set_up(folder, engine, command_line=user)
-        for path in (folder, *folder.rglob("*")):
-            os.chown(path, OrdinaryUser.UID, OrdinaryUser.UID)
-        code = desk.project.folder / "code"
-        (code / "of-root").mkdir()
-        (code / "of-root" / "old").touch()
-        (code / "of-a-colleague").touch()
-        os.chown(code / "of-a-colleague", 777, 777)
-        script = (
-            f"cd {CODE}; echo '#' >> of-a-colleague; cp config.py new; mv new config.py; touch of-root/new;"
-            " umask 077; mkdir -p a/b; touch a/b/c; ln -s of-root link; touch given; chown 778 given"
-        )
-        done = run(desk, script)
-        assert done.returncode == 0, done.stderr
-        others = {path.relative_to(code).as_posix(): path.lstat().st_uid for path in code.rglob("*")}
-        expected = {"of-root": 0, "of-root/old": 0, "of-a-colleague": 777, "given": 778}
-        assert {name: uid for name, uid in others.items() if uid != OrdinaryUser.UID} == expected
-        assert {"of-root/new", "a/b/c", "link", "config.py"} <= set(others)
+def test_what_belonged_to_others_before_the_shell_stays_theirs(users_desk: Desk) -> None:
+    code = users_desk.project.folder / "code"
+    (code / "of-root").mkdir()
+    (code / "of-root" / "old").touch()
+    (code / "of-a-colleague").touch()
+    os.chown(code / "of-a-colleague", 777, 777)
+    script = (
+        f"cd {CODE}; echo '#' >> of-a-colleague; cp config.py new; mv new config.py; touch of-root/new;"
+        " umask 077; mkdir -p a/b; touch a/b/c; ln -s of-root link; touch given; chown 778 given"
+    )
+    done = run(users_desk, script)
+    assert done.returncode == 0, done.stderr
+    others = {path.relative_to(code).as_posix(): path.lstat().st_uid for path in code.rglob("*")}
+    expected = {"of-root": 0, "of-root/old": 0, "of-a-colleague": 777, "given": 778}
+    assert {name: uid for name, uid in others.items() if uid != OrdinaryUser.UID} == expected
+    assert {"of-root/new", "a/b/c", "link", "config.py"} <= set(others)
 
 
 def test_to_root_nothing_is_given_that_was_anothers(engine: Engine, tmp_path: Path) -> None:

@@ -12,7 +12,8 @@ import pytest
 
 from sagemaker_launcher.errors import EnvironmentProblemError, LauncherError, UnsafeError
 from sagemaker_launcher.naming import S3Uri
-from sagemaker_launcher.rehearsal.checkpoints import CheckpointSync, held
+from sagemaker_launcher.rehearsal.checkpoints import CheckpointSync
+from sagemaker_launcher.rehearsal.own_files import held
 from sagemaker_launcher.storage import FolderStorage
 from tests.fidelity import reproduces
 from tests.stand_in import Listing, snapshot
