@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
@@ -11,6 +10,7 @@ from typing import Any
 
 from sagemaker_launcher import defaults, request_model, rules, strict_yaml
 from sagemaker_launcher.coercion import ListOf, Merged, Open, Override, Schema, Section, default_values, merge
+from sagemaker_launcher.digest import sha256
 from sagemaker_launcher.errors import ConfigError, Problem
 from sagemaker_launcher.frozen import frozen
 from sagemaker_launcher.job import CONFIG_SHA256_VARIABLE, TRAINING_CONFIG_FILE, Job, bucket_owners, build_job
@@ -97,7 +97,7 @@ class Configs:
     @property
     def training_sha256(self) -> str:
         """SHA-256 of the training config's bytes, in hex."""
-        return hashlib.sha256(self.training_yaml).hexdigest()
+        return sha256(self.training_yaml)
 
     @property
     def bucket_owners(self) -> dict[str, str]:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import atexit
-import csv
-import io
 import json
 import os
 import shutil
@@ -41,6 +39,7 @@ _CAUSES = (
     ),
 )
 _TELL_OF_OTHERS = {"run", "manifest", "pull"}  # of the program that ran, and of registries: not of the engine
+_SPECIAL_IN_CSV = frozenset(',"\r\n')
 _ELSEWHERE = "\nor rehearse without Docker: --on process"
 
 
@@ -198,7 +197,12 @@ def mount(source: Path, target: str, *, read_only: bool = False) -> tuple[str, s
         read_only: The container cannot write to it.
     """
     fields = ["type=bind", f"source={source}", f"target={target}", *(["readonly"] if read_only else [])]
-    # The engine reads the value as a line of CSV.
+    # The engine reads the value as a line of CSV; most are the same as one.
+    if not any(_SPECIAL_IN_CSV.intersection(one) for one in fields):
+        return "--mount", ",".join(fields)
+    import csv  # noqa: PLC0415 - and a rehearsal has to reach its program soon
+    import io  # noqa: PLC0415
+
     line = io.StringIO()
     csv.writer(line, lineterminator="").writerow(fields)
     return "--mount", line.getvalue()

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
 from contextlib import suppress
 
+from sagemaker_launcher.digest import sha256
 from sagemaker_launcher.errors import EnvironmentProblemError
 from sagemaker_launcher.user_cache import cache_folder, place
 
@@ -30,4 +30,4 @@ def keep_account(access_key: str, account: str) -> str:
 def _name(access_key: str) -> str:
     """The file's name; another world than AWS's own can have the same keys."""
     world = os.environ.get("AWS_ENDPOINT_URL_STS", "") or os.environ.get("AWS_ENDPOINT_URL", "")
-    return f"account-{hashlib.sha256(f'{access_key} {world}'.encode()).hexdigest()[:32]}"
+    return f"account-{sha256(f'{access_key} {world}'.encode())[:32]}"

@@ -36,6 +36,7 @@ from sagemaker_launcher.coercion import Override
 from sagemaker_launcher.comeback import coming_back
 from sagemaker_launcher.config import ArchivedFile, Configs
 from sagemaker_launcher.differences import Difference, code_differences, config_differences
+from sagemaker_launcher.digest import sha256
 from sagemaker_launcher.errors import (
     CommandInterrupted,
     IntegrityError,
@@ -52,7 +53,7 @@ from sagemaker_launcher.preflight.subject import Subject
 from sagemaker_launcher.provenance import author, source_state, versions
 from sagemaker_launcher.request import Request, create_training_job_request
 from sagemaker_launcher.result import IN_PROGRESS, STOPPED, JobBrokenError, JobResult
-from sagemaker_launcher.storage import Storage, sha256
+from sagemaker_launcher.storage import Storage
 from sagemaker_launcher.targets import Prepared, Target
 from sagemaker_launcher.unique import unique_name
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import getpass
-import hashlib
 import os
 import platform
 import stat
@@ -15,6 +14,7 @@ from typing import NoReturn
 from sagemaker_launcher import __version__
 from sagemaker_launcher.archive.manifest import Author, SourceState, pid_space
 from sagemaker_launcher.checkout import Checkout, current_folder
+from sagemaker_launcher.digest import new_sha256
 from sagemaker_launcher.errors import EnvironmentProblemError
 
 _NOT_SOURCE = {
@@ -65,12 +65,13 @@ def source_state(folder: Path, checkout: Checkout | None) -> SourceState:
         EnvironmentProblemError: A part of the code cannot be read, or the current folder was deleted.
     """
     base = checkout.root if checkout else current_folder()
-    digest = hashlib.sha256()
     try:
-        for path in sorted(_source_files(folder)):
+        files = [(path, path.stat().st_size) for path in sorted(_source_files(folder))]
+        digest = new_sha256(sum(size for _, size in files))
+        for path, size in files:
             # As bytes, since a name need not be UTF-8.
             name = os.fsencode(path.relative_to(folder).as_posix())
-            digest.update(b"%s\0%d\0" % (name, path.stat().st_size))
+            digest.update(b"%s\0%d\0" % (name, size))
             digest.update(path.read_bytes())
     except OSError as error:
         raise EnvironmentProblemError(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import shutil
 from collections.abc import Callable, Iterator
@@ -265,11 +264,6 @@ def changed(uri: S3Uri) -> IntegrityError:
 def too_large(uri: S3Uri, limit: int) -> IntegrityError:
     """The error for an object that is larger than anything in an archive."""
     return IntegrityError(f"{uri} is larger than {limit:,} bytes, which nothing in an archive is")
-
-
-def sha256(data: bytes) -> str:
-    """SHA-256 in hex."""
-    return hashlib.sha256(data).hexdigest()
 
 
 @contextmanager

@@ -18,10 +18,11 @@ from sagemaker_launcher.archive.headline import Headline
 from sagemaker_launcher.archive.history import History
 from sagemaker_launcher.archive.history_cache import HistoryCache
 from sagemaker_launcher.archive.manifest import Author, Intent, Launch, to_bytes
+from sagemaker_launcher.digest import sha256
 from sagemaker_launcher.errors import ConflictError, IntegrityError, LauncherError, NotFoundError
 from sagemaker_launcher.naming import S3Uri, job_name
 from sagemaker_launcher.result import JobResult
-from sagemaker_launcher.storage import FolderStorage, sha256
+from sagemaker_launcher.storage import FolderStorage
 from tests.commands import CommandLine
 from tests.fault_rows import provokes
 from tests.project import Project

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from sagemaker_launcher.storage import sha256
+from sagemaker_launcher.digest import sha256
 from tests.commands import CommandLine
 from tests.fault_rows import provokes
 from tests.project import Project

@@ -19,12 +19,13 @@ from sagemaker_launcher.archive.history_cache import HistoryCache
 from sagemaker_launcher.archive.manifest import SEAL_TAG, Author, Intent, Launch, Manifest
 from sagemaker_launcher.archive.recalled import Recall, RecalledJob
 from sagemaker_launcher.archive.repair import Repair
+from sagemaker_launcher.digest import sha256
 from sagemaker_launcher.errors import NotFoundError, UnavailableError
 from sagemaker_launcher.findings import Finding
 from sagemaker_launcher.naming import S3Uri, job_name
 from sagemaker_launcher.provenance import author
 from sagemaker_launcher.result import JobResult, Transition
-from sagemaker_launcher.storage import FolderStorage, sha256
+from sagemaker_launcher.storage import FolderStorage
 from tests.commands import CommandLine
 from tests.fault_rows import provokes
 from tests.project import Project

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import yaml
 
-from sagemaker_launcher.storage import sha256
+from sagemaker_launcher.digest import sha256
 from tests.commands import CommandLine, clean_environment
 from tests.fault_rows import provokes
 from tests.project import SCHEMA, Project

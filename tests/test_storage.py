@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sagemaker_launcher.digest import sha256
 from sagemaker_launcher.errors import (
     ConflictError,
     EnvironmentProblemError,
@@ -20,7 +21,7 @@ from sagemaker_launcher.errors import (
     UnsafeError,
 )
 from sagemaker_launcher.naming import S3Uri
-from sagemaker_launcher.storage import FolderStorage, appearing, sha256
+from sagemaker_launcher.storage import FolderStorage, appearing
 from tests.stand_in import snapshot
 
 SEGMENT = st.text(st.sampled_from("abz019-_.!~ é"), min_size=1, max_size=4).filter(

@@ -8,9 +8,9 @@ from typing import Any
 from sagemaker_launcher import strict_yaml
 from sagemaker_launcher.archive.experiments import PATCH, SAGEMAKER_CONFIG, TRAINING_CONFIG, Experiment
 from sagemaker_launcher.differences import Difference, config_differences
+from sagemaker_launcher.digest import sha256
 from sagemaker_launcher.errors import ConfigError
 from sagemaker_launcher.job import CONFIG_SHA256_VARIABLE
-from sagemaker_launcher.storage import sha256
 
 _AREAS = {TRAINING_CONFIG: "training config", SAGEMAKER_CONFIG: "sagemaker config"}
 _NAMED = (

@@ -28,6 +28,7 @@ from sagemaker_launcher.archive.manifest import (
     to_bytes,
 )
 from sagemaker_launcher.clock import utc
+from sagemaker_launcher.digest import sha256
 from sagemaker_launcher.documents import read_document
 from sagemaker_launcher.errors import ConflictError, IntegrityError, NotFoundError
 from sagemaker_launcher.frozen import frozen
@@ -40,7 +41,7 @@ from sagemaker_launcher.naming import (
     second_of_newest_first,
 )
 from sagemaker_launcher.result import JobResult
-from sagemaker_launcher.storage import Storage, sha256
+from sagemaker_launcher.storage import Storage
 
 SAGEMAKER_CONFIG, TRAINING_CONFIG, REQUEST, PATCH = (
     "sagemaker_config.yaml",

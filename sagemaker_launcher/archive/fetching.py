@@ -5,12 +5,12 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
-from hashlib import sha256
 from pathlib import Path
 from typing import BinaryIO, TextIO, cast
 
 from sagemaker_launcher.archive.experiments import LOGS, Experiment
 from sagemaker_launcher.archive.unpacking import Names, unpack
+from sagemaker_launcher.digest import sha256
 from sagemaker_launcher.errors import (
     ConflictError,
     EnvironmentProblemError,
@@ -289,7 +289,7 @@ class _Counting:
 
 
 def _short(item: StoredObject) -> str:
-    return sha256(f"{item.uri} {item.tag} {item.size}".encode()).hexdigest()[:16]
+    return sha256(f"{item.uri} {item.tag} {item.size}".encode())[:16]
 
 
 def _cannot_write(path: Path, error: OSError) -> LauncherError:

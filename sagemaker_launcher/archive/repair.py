@@ -40,6 +40,7 @@ from sagemaker_launcher.archive.manifest import (
 )
 from sagemaker_launcher.archive.recalled import Recall
 from sagemaker_launcher.clock import utc_now
+from sagemaker_launcher.digest import sha256
 from sagemaker_launcher.errors import (
     AccessDeniedError,
     ConflictError,
@@ -51,7 +52,7 @@ from sagemaker_launcher.errors import (
 from sagemaker_launcher.findings import Finding
 from sagemaker_launcher.naming import S3Uri
 from sagemaker_launcher.result import ENDED, JobResult
-from sagemaker_launcher.storage import Storage, sha256
+from sagemaker_launcher.storage import Storage
 
 _DOCUMENT_MAX = 4 * 1024 * 1024  # bytes
 # A launcher that prepares, uploads and starts has no word from it for minutes; nobody waits for an hour.

@@ -17,10 +17,11 @@ from sagemaker_launcher.archive.experiments import (
 )
 from sagemaker_launcher.archive.manifest import SEAL_TAG, intent_from
 from sagemaker_launcher.archive.recalled import Recall
+from sagemaker_launcher.digest import sha256
 from sagemaker_launcher.errors import IntegrityError, LauncherError, NotFoundError
 from sagemaker_launcher.findings import Finding
 from sagemaker_launcher.naming import S3Uri
-from sagemaker_launcher.storage import Storage, sha256
+from sagemaker_launcher.storage import Storage
 
 _DOCUMENT_MAX = 4 * 1024 * 1024  # bytes
 _VERSIONS = "look at the versions of the bucket, and at who can write to it"

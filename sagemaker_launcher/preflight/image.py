@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from sagemaker_launcher.aws import asked
+from sagemaker_launcher.digest import sha256
 from sagemaker_launcher.errors import AccessDeniedError, ExitCode, LauncherError, NotFoundError
 from sagemaker_launcher.findings import Finding
 from sagemaker_launcher.images.checks import DOCKER_LIST, DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST
@@ -15,7 +16,6 @@ from sagemaker_launcher.naming import ImageUri
 from sagemaker_launcher.preflight.check import Check, failed
 from sagemaker_launcher.preflight.subject import Subject
 from sagemaker_launcher.preflight.world import World
-from sagemaker_launcher.storage import sha256
 
 _SYSTEM = "linux/amd64"
 _REBUILD = (

@@ -5,7 +5,7 @@ https://docs.aws.amazon.com/AmazonS3/latest/API/sig-v4-header-based-auth.html
 
 from __future__ import annotations
 
-import hashlib
+import hashlib  # noqa: TID253 - hmac needs it in any case
 import hmac
 from collections.abc import Mapping
 from datetime import datetime

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import hashlib
 import os
 import shutil
 import threading
@@ -11,14 +10,17 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from queue import Empty, SimpleQueue
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
+from sagemaker_launcher.digest import sha256
 from sagemaker_launcher.errors import EnvironmentProblemError
 from sagemaker_launcher.rehearsal.channels import Placed
 from sagemaker_launcher.storage import Check, Storage, changed
 from sagemaker_launcher.unfinished import hold, remove_abandoned
 from sagemaker_launcher.unique import unique_name
+
+if TYPE_CHECKING:
+    from queue import SimpleQueue
 
 LIMIT_VARIABLE = "SAGEMAKER_LAUNCHER_CACHE_GB"
 _LIMIT_GIB = 50.0
@@ -113,8 +115,7 @@ class DataCache:
     def _entry(self, placed: Placed) -> str:
         identity = f"{placed.source}\0{placed.tag}\0{placed.size}"
         # A file name of a stand-in folder may hold bytes that are no text.
-        digest = hashlib.sha256(identity.encode("utf-8", "surrogateescape")).hexdigest()
-        return f"{self._folder}/{digest}"
+        return f"{self._folder}/{sha256(identity.encode('utf-8', 'surrogateescape'))}"
 
     def _prepare(self) -> None:
         """Makes the folders, private ones, and removes what killed rehearsals left half."""
@@ -137,6 +138,8 @@ class DataCache:
             )
 
     def _fetch_all(self, missing: tuple[Placed, ...], advance: Callable[[int], None]) -> None:
+        from queue import Empty, SimpleQueue  # noqa: PLC0415 - most rehearsals have all their data
+
         todo, done = SimpleQueue[Placed](), SimpleQueue[Placed | BaseException]()
         stop = threading.Event()
         for placed in missing:
@@ -169,6 +172,8 @@ class DataCache:
         def check() -> None:
             if stop.is_set():
                 raise _StoppedError
+
+        from queue import Empty  # noqa: PLC0415 - see above
 
         with suppress(Empty):
             while not stop.is_set():

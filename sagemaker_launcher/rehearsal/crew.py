@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import queue
 import threading
 import time
+from collections.abc import Callable
 
-from sagemaker_launcher.errors import LauncherError
 from sagemaker_launcher.frozen import frozen
 from sagemaker_launcher.rehearsal.hosts import Host
 from sagemaker_launcher.rehearsal.program import Program
@@ -24,13 +23,14 @@ class Crew:
     """Programs that were started, one per host."""
 
     def __init__(self) -> None:
-        self._running: dict[Host, Program] = {}
-        self._reports: queue.SimpleQueue[Ended | LauncherError] = queue.SimpleQueue()
+        self._programs: dict[Host, Program] = {}
+        self._lost: list[BaseException] = []  # why the end of a program cannot be told
+        self._news = threading.Event()
         self.ended: list[Ended] = []  # in the order in which they ended
 
     def add(self, host: Host, program: Program) -> None:
         """Takes a program that has just been started."""
-        self._running[host] = program
+        self._programs[host] = program
         threading.Thread(
             target=self._watch, args=(host, program), name=f"wait {host.name}", daemon=True
         ).start()
@@ -49,47 +49,56 @@ class Crew:
         Returns:
             False when the time is up first.
         """
-        while self._running and not self.failed:
-            if not self._take(until):
-                return False
-        return True
+        return self._wait_until(lambda: not self._running or self.failed is not None, until)
 
     def stop(self, grace_s: float) -> None:
         """SIGTERM to every program that runs, and SIGKILL to what still runs after a grace period.
 
         An exception that a signal to us raises cuts the grace period short.
         """
-        for program in self._running.values():
+        for program in self._running:
             program.terminate()
-        until = time.monotonic() + grace_s
         try:
-            while self._running and self._take(until):
-                pass
+            self._wait_until(lambda: not self._running, time.monotonic() + grace_s)
         finally:
             self.kill()
-            while self._running:
-                self._take(None)
+            self._wait_until(lambda: not self._running, None)
 
     def kill(self) -> None:
         """SIGKILL to every program that runs."""
-        for program in self._running.values():
+        for program in self._running:
             program.kill()
 
-    def _take(self, until: float | None) -> bool:
-        """Takes note of one end. Raises LauncherError when contact with a program is lost."""
-        try:
-            ended = self._reports.get(timeout=None if until is None else max(0, until - time.monotonic()))
-        except queue.Empty:
-            return False
-        if isinstance(ended, LauncherError):
-            self._running.clear()  # whoever started them has to look after them
-            raise ended
-        del self._running[ended.host]
-        self.ended.append(ended)
-        return True
+    @property
+    def _running(self) -> list[Program]:
+        if self._lost:
+            return []  # whoever started them has to look after them
+        ended = {one.host for one in self.ended}
+        return [program for host, program in self._programs.items() if host not in ended]
+
+    def _wait_until(self, done: Callable[[], bool], until: float | None) -> bool:
+        """Waits for something to be true, but not longer than until a time. Gives whether it is.
+
+        What has been heard is kept and looked at, never taken: so a signal may interrupt this anywhere.
+
+        Raises:
+            LauncherError: Contact with a program is lost.
+        """
+        while True:
+            self._news.clear()  # before we look: what comes after it is not missed
+            if self._lost:
+                raise self._lost[0]
+            if done():
+                return True
+            left_s = None if until is None else until - time.monotonic()
+            if left_s is not None and left_s <= 0:
+                return False
+            self._news.wait(left_s)
 
     def _watch(self, host: Host, program: Program) -> None:
         try:
-            self._reports.put(Ended(host, program.wait()))
-        except LauncherError as error:
-            self._reports.put(error)
+            self.ended.append(Ended(host, program.wait()))
+        except BaseException as error:  # noqa: BLE001 - whoever waits for the program raises it
+            self._lost.append(error)
+        finally:
+            self._news.set()

@@ -23,11 +23,12 @@ from sagemaker_launcher.archive.manifest import (
     SourceState,
     to_bytes,
 )
+from sagemaker_launcher.digest import sha256
 from sagemaker_launcher.documents import read_document
 from sagemaker_launcher.naming import S3Uri
 from sagemaker_launcher.request import create_training_job_request
 from sagemaker_launcher.result import Interruption, JobResult, Transition
-from sagemaker_launcher.storage import FolderStorage, sha256
+from sagemaker_launcher.storage import FolderStorage
 from tests.project import Project
 
 from .screen import command
