@@ -17,7 +17,7 @@ from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sagemaker_launcher import config, secret_scan, service_model, strict_yaml
+from sagemaker_launcher import config, secret_scan, strict_yaml
 from sagemaker_launcher.archive.experiments import (
     PATCH,
     REQUEST,
@@ -49,7 +49,6 @@ from sagemaker_launcher.frozen import frozen
 from sagemaker_launcher.interrupts import Interrupted, end_on_next_signal, pause_point, shielded
 from sagemaker_launcher.job import Job
 from sagemaker_launcher.naming import ImageUri, S3Uri, job_name
-from sagemaker_launcher.preflight.subject import Subject
 from sagemaker_launcher.provenance import author, source_state, versions
 from sagemaker_launcher.request import Request, create_training_job_request
 from sagemaker_launcher.result import IN_PROGRESS, STOPPED, JobBrokenError, JobResult
@@ -59,6 +58,7 @@ from sagemaker_launcher.unique import unique_name
 
 if TYPE_CHECKING:
     from sagemaker_launcher.aws import Identity
+    from sagemaker_launcher.preflight.subject import Subject
 
 _PACKAGES = ("sagemaker", "boto3", "botocore", "yacs")
 
@@ -93,6 +93,8 @@ class Plan:
     @property
     def subject(self) -> Subject:
         """What there is to be asked about before it begins."""
+        from sagemaker_launcher.preflight.subject import Subject  # noqa: PLC0415 - a rehearsal has no use for it
+
         return Subject(self.job, self.archive_root, self.configs.log_samples)
 
     @property
@@ -230,6 +232,8 @@ def execute(
             _record(archive, sealed, Launch(started.job_arn, started.at, sealed.manifest_sha256), events)
         events.phase("Started", f"{plan.job.name}, archived at {folder}")
         pause_point("recorded")
+        from sagemaker_launcher import service_model  # noqa: PLC0415 - no job waits for it any more
+
         service_model.keep_copy()
         if detach:
             events.note(f"the job goes on, and is billed\n{way_back}")

@@ -34,7 +34,7 @@ WALLS = {
         "cli.options",
         "cli.overrides",
         "cli.rehearsal_options",
-        "cli.rehearsing",
+        "cli.shell",
         "cli.subjects",
     },
     "rich": {"console"},

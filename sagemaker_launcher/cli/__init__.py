@@ -28,7 +28,7 @@ from sagemaker_launcher.spelling import nearest
 _COMMANDS = {
     "launch": ("launching", "Start a job from a SageMaker config and its training config."),
     "rerun": ("launching", "Start an archived experiment again."),
-    "shell": ("rehearsing", "Open a shell where a job would run, with its data, files and variables."),
+    "shell": ("shell", "Open a shell where a job would run, with its data, files and variables."),
     "status": ("jobs", "Say how jobs stand: phases, times, metrics, why one failed."),
     "wait": ("jobs", "Wait until jobs have ended."),
     "logs": ("jobs", "Show a job's log, also as it comes (-f)."),

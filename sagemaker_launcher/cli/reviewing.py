@@ -1,4 +1,4 @@
-"""What is asked about a plan, and when it is shown."""
+"""Who is asked about a plan."""
 
 from __future__ import annotations
 
@@ -8,42 +8,13 @@ from typing import TYPE_CHECKING
 from sagemaker_launcher import credentials
 from sagemaker_launcher import launch as story
 from sagemaker_launcher.errors import CredentialsError, NotFoundError
-from sagemaker_launcher.planning.inquiry import Compare, Inquiry, Sources
-from sagemaker_launcher.planning.overview import Overview
+from sagemaker_launcher.planning.inquiry import Sources
 from sagemaker_launcher.storage import FolderStorage, Storage
-from sagemaker_launcher.targets import Prepared
 
 if TYPE_CHECKING:
     from sagemaker_launcher.aws import Aws
 
 _NO_CREDENTIALS = "there are no AWS credentials on this machine"
-
-
-class Review:
-    """Shows what is going to happen as soon as the target is prepared, and refuses what can cost too much.
-
-    Args:
-        inquiry: What is being asked.
-        compare: Tells what the launch changes against an experiment.
-        refuses: Whether the budget matters.
-
-    Attributes:
-        overview: What was shown.
-    """
-
-    def __init__(self, inquiry: Inquiry, compare: Compare, *, refuses: bool) -> None:
-        self._inquiry = inquiry
-        self._compare = compare
-        self._refuses = refuses
-        self.overview: Overview
-
-    def __call__(self, prepared: Prepared) -> None:
-        from sagemaker_launcher import report  # noqa: PLC0415 - a rehearsal has to reach its program soon
-
-        self.overview = self._inquiry.overview(self._compare, prepared.image_digest)
-        report.print_overview(self.overview)
-        if self._refuses:
-            self.overview.refuse_beyond_budget()
 
 
 def sources_of_dry_run(plan: story.Plan, s3_root: Path | None, *, offline: bool) -> Sources:

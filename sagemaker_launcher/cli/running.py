@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from sagemaker_launcher import launch as story
@@ -9,21 +10,47 @@ from sagemaker_launcher.cli import program_name
 from sagemaker_launcher.cli.beginning import Beginning
 from sagemaker_launcher.cli.rehearsal_options import REHEARSAL_TARGETS
 from sagemaker_launcher.cli.rehearsing import rehearsal_target, terms_of
-from sagemaker_launcher.cli.reviewing import Review, aws_of, sources_of_dry_run, storage_of
 from sagemaker_launcher.comeback import console_links
 from sagemaker_launcher.differences import Difference
 from sagemaker_launcher.errors import CredentialsError, UnsafeError
 from sagemaker_launcher.events import Events
 from sagemaker_launcher.naming import RoleArn, S3Uri
-from sagemaker_launcher.planning.inquiry import Compare, Inquiry, Sources
-from sagemaker_launcher.planning.overview import Overview
 from sagemaker_launcher.rehearsal.terms import Terms
 from sagemaker_launcher.result import JobResult
 from sagemaker_launcher.storage import FolderStorage, Storage
-from sagemaker_launcher.targets import Target
+from sagemaker_launcher.targets import Prepared, Target
 
 if TYPE_CHECKING:
     from sagemaker_launcher.aws import Aws
+    from sagemaker_launcher.planning.inquiry import Compare, Inquiry
+    from sagemaker_launcher.planning.overview import Overview
+
+
+class _Review:
+    """Shows what is going to happen as soon as the target is prepared, and refuses what can cost too much.
+
+    Args:
+        inquire: Gives what is being asked.
+        compare: Tells what the launch changes against an experiment.
+        refuses: Whether the budget matters.
+
+    Attributes:
+        overview: What was shown.
+    """
+
+    def __init__(self, inquire: Callable[[], Inquiry], compare: Compare, *, refuses: bool) -> None:
+        self._inquire = inquire
+        self._compare = compare
+        self._refuses = refuses
+        self.overview: Overview
+
+    def __call__(self, prepared: Prepared) -> None:
+        from sagemaker_launcher import report  # noqa: PLC0415 - a rehearsal has to reach its program soon
+
+        self.overview = self._inquire().overview(self._compare, prepared.image_digest)
+        report.print_overview(self.overview)
+        if self._refuses:
+            self.overview.refuse_beyond_budget()
 
 
 class Run:
@@ -79,6 +106,8 @@ class Run:
     def _dry_run(self, plan: story.Plan, differences: tuple[Difference, ...]) -> None:
         """Shows what a launch would do. Refuses what a launch would refuse, unless AWS was not asked for the price."""
         from sagemaker_launcher import report  # noqa: PLC0415 - as above
+        from sagemaker_launcher.cli.reviewing import sources_of_dry_run  # noqa: PLC0415
+        from sagemaker_launcher.planning.inquiry import Inquiry  # noqa: PLC0415
 
         sources = sources_of_dry_run(plan, self._options.s3_root, offline=self._options.offline)
         if sources.storage:
@@ -109,15 +138,17 @@ class Run:
 
     def _surroundings(
         self, plan: story.Plan, terms: Terms, events: Events
-    ) -> tuple[story.Surroundings, Review]:
+    ) -> tuple[story.Surroundings, _Review]:
         aws, storage = self._places(plan)
         if aws and plan.target == "aws":
             if not self._trusting:
                 _refuse_foreign_role(plan, aws)
-            target, sources = _aws_target(aws, plan, self._options.skip_check), Sources(aws, storage)
+            target = _aws_target(aws, plan, self._options.skip_check)
+            asked = _inquiry(plan, aws, storage)
+            review = self._review(plan, lambda: asked)
         else:
-            target, sources = self._rehearsal(plan, terms, storage), Sources()
-        review = Review(Inquiry(plan, sources), self._compare(plan), refuses=not self._options.yes)
+            target = self._rehearsal(plan, terms, storage)
+            review = self._review(plan, lambda: _inquiry(plan))
         return (
             story.Surroundings(
                 target,
@@ -131,10 +162,15 @@ class Run:
             review,
         )
 
+    def _review(self, plan: story.Plan, inquire: Callable[[], Inquiry]) -> _Review:
+        return _Review(inquire, self._compare(plan), refuses=not self._options.yes)
+
     def _places(self, plan: story.Plan) -> tuple[Aws | None, Storage]:
         """AWS, unless a folder stands in for it, and where the archive and the data are."""
         if self._options.s3_root is not None:
             return None, FolderStorage(self._options.s3_root)
+        from sagemaker_launcher.cli.reviewing import aws_of, storage_of  # noqa: PLC0415 - as above
+
         aws = aws_of(plan)
         return aws, storage_of(plan, aws)
 
@@ -149,6 +185,13 @@ class Run:
             return ""
         place = S3Uri.parse(uri)
         return str(root / place.bucket / place.key)
+
+
+def _inquiry(plan: story.Plan, aws: Aws | None = None, storage: Storage | None = None) -> Inquiry:
+    """What is asked about a launch: AWS and the archive at once, or nobody about a rehearsal."""
+    from sagemaker_launcher.planning.inquiry import Inquiry, Sources  # noqa: PLC0415 - the engine's program is being started
+
+    return Inquiry(plan, Sources(aws, storage))
 
 
 def _refuse_foreign_role(plan: story.Plan, aws: Aws) -> None:

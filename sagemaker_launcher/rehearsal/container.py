@@ -13,7 +13,8 @@ from pathlib import Path
 
 from sagemaker_launcher.engine import Engine, EngineError
 from sagemaker_launcher.errors import LauncherError, NotFoundError
-from sagemaker_launcher.rehearsal.program import OnLine, Output
+from sagemaker_launcher.rehearsal.head_start import HeadStart
+from sagemaker_launcher.rehearsal.program import OnLine, Output, start
 
 _POLL_S = 0.05
 _STARTING_S = 3.0  # in which a program without a handler of SIGTERM is taken for one that has not got so far
@@ -26,30 +27,31 @@ class ContainerProgram:
     Args:
         engine: The engine.
         name: The container's name.
-        words: The options of `run` after the name, the image and its arguments.
+        command: What makes it and shows its output: the engine's program and the words of its `run`.
         on_line: Called with each line of its output.
         on_problem: Called with what the engine says of a container that it could not start, or had to end.
-        environment: All variables of the engine's program, when not ours.
+        environment: All variables of the engine's program.
+        head_start: A `run` that waits, perhaps for this very command.
     """
 
     def __init__(
         self,
         engine: Engine,
         name: str,
-        words: Sequence[str],
+        command: Sequence[str],
         on_line: OnLine,
         on_problem: Callable[[str], None],
         *,
-        environment: Mapping[str, str] | None = None,
+        environment: Mapping[str, str],
+        head_start: HeadStart | None = None,
     ) -> None:
         self._engine = engine
         self._name = name
         self._on_problem = on_problem
         self._asked_for = time.monotonic()
         self._ended = threading.Event()
-        self._output = Output(
-            [engine.find(), "run", "--name", name, *words], on_line, environment=environment
-        )
+        process = head_start.go(command) if head_start else None
+        self._output = Output(process or start(command, environment=environment), on_line)
 
     def wait(self) -> int:
         """See `Program`.

@@ -36,38 +36,46 @@ class Program(Protocol):
         """SIGKILL to the program and everything that it started. An ended program is no error."""
 
 
-class Output:
-    """The output of a child process, read in a thread, line by line as the service's log would have it.
+def start(
+    command: Sequence[str],
+    *,
+    folder: Path | None = None,
+    environment: Mapping[str, str] | None = None,
+    inherited: Sequence[int] = (),
+) -> subprocess.Popen[bytes]:
+    """Starts a program whose output, stdout and stderr in one, is going to be a log.
 
     Args:
         command: The program and its arguments.
-        on_line: Called with each line, stdout and stderr in one, in a thread.
         folder: The working directory.
         environment: All variables.
+        inherited: Open files that it has as well.
+    """
+    return subprocess.Popen(  # noqa: S603 - running the user's program is the point
+        command,
+        cwd=folder,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        pass_fds=inherited,
+        # Ctrl-C in the terminal is for the launcher, which then decides what the program gets.
+        start_new_session=True,
+    )
+
+
+class Output:
+    """The output of a program, read in a thread, line by line as the service's log would have it.
+
+    Args:
+        process: The program, from `start`.
+        on_line: Called with each line, in a thread.
     """
 
-    def __init__(
-        self,
-        command: Sequence[str],
-        on_line: OnLine,
-        *,
-        folder: Path | None = None,
-        environment: Mapping[str, str] | None = None,
-    ) -> None:
-        self.process = subprocess.Popen(  # noqa: S603 - running the user's program is the point
-            command,
-            cwd=folder,
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            # Ctrl-C in the terminal is for the launcher, which then decides what the program gets.
-            start_new_session=True,
-        )
+    def __init__(self, process: subprocess.Popen[bytes], on_line: OnLine) -> None:
+        self.process = process
         self._on_line = on_line
-        self._reader = threading.Thread(
-            target=self._read, args=(self.process.stdout,), name="log", daemon=True
-        )
+        self._reader = threading.Thread(target=self._read, args=(process.stdout,), name="log", daemon=True)
         self._reader.start()
 
     def drain(self) -> None:
@@ -97,7 +105,7 @@ class ProcessProgram:
     def __init__(
         self, command: Sequence[str], folder: Path, environment: Mapping[str, str], on_line: OnLine
     ) -> None:
-        self._output = Output(command, on_line, folder=folder, environment=environment)
+        self._output = Output(start(command, folder=folder, environment=environment), on_line)
 
     def wait(self) -> int:
         """See `Program`."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING, TypeAlias
 
 from sagemaker_launcher.clock import utc_now
 from sagemaker_launcher.errors import LauncherError
@@ -18,19 +19,21 @@ from sagemaker_launcher.rehearsal.hosts import Host, hosts_of
 from sagemaker_launcher.rehearsal.inputs import Inputs
 from sagemaker_launcher.rehearsal.leftovers import clear
 from sagemaker_launcher.rehearsal.limits import not_reproduced
-from sagemaker_launcher.rehearsal.logs import KeepLog
-from sagemaker_launcher.rehearsal.run import Run, Runner, Stage
 from sagemaker_launcher.rehearsal.terms import Terms
 from sagemaker_launcher.rehearsal.tree import Tree
-from sagemaker_launcher.rehearsal.workspace import Workspace, workspace
+from sagemaker_launcher.rehearsal.workspace import Workspace, planned_workspace, workspace
 from sagemaker_launcher.request import Request
 from sagemaker_launcher.result import FAILED, FAILURE_REASON_MAX, JobBrokenError, JobResult
 from sagemaker_launcher.storage import Storage
 from sagemaker_launcher.user_cache import cache_folder
 
+if TYPE_CHECKING:
+    from sagemaker_launcher.rehearsal.logs import KeepLog
+    from sagemaker_launcher.rehearsal.run import Run, Runner
+
 _GIB = 2**30
 _CONFIG_MAX = 16 * 1024 * 1024  # bytes; no training config comes near
-MakeRunner = Callable[[Workspace], Runner]
+MakeRunner: TypeAlias = "Callable[[Workspace], Runner]"
 
 
 class Rehearsal:
@@ -76,10 +79,18 @@ class Rehearsal:
         interrupted = bool(self._terms.interrupt_after_s)
         return ", ".join(not_reproduced(job, target, interrupted=interrupted, gpus=gpus))
 
+    def planned_space(self, facts: dict[str, str]) -> Workspace:
+        """Where a request that has been prepared is going to be rehearsed.
+
+        Args:
+            facts: What somebody else needs to know to end what runs outside the rehearsal's folder.
+        """
+        return planned_workspace(self._cache_folder, facts)
+
     def run(
         self,
         request: Request,
-        facts: dict[str, str],
+        plan: Workspace,
         make_runner: MakeRunner,
         events: Events,
         keep_log: KeepLog,
@@ -88,7 +99,7 @@ class Rehearsal:
 
         Args:
             request: A request that has been prepared, and whose training config has been archived.
-            facts: What somebody else needs to know to end what runs outside the rehearsal's folder.
+            plan: Where to rehearse it; see `planned_space`.
             make_runner: Makes what starts programs.
             events: Who is told.
             keep_log: Called with each log file at the end.
@@ -97,10 +108,12 @@ class Rehearsal:
             Interrupted: By a signal; with the job's result, if it came so far.
             JobBrokenError: This machine failed, such as its disk or its container engine; with the job's result.
         """
+        from sagemaker_launcher.rehearsal.run import Run, Stage  # noqa: PLC0415 - the engine's program is being started
+
         hosts = hosts_of(request)
         run: Run | None = None
         try:
-            with workspace(self._cache_folder, facts, clear) as space:
+            with workspace(plan, clear) as space:
                 inputs = self._inputs(hosts, lambda: self._read_config(request))
                 runner = make_runner(space)
                 stage = Stage(
@@ -125,18 +138,18 @@ class Rehearsal:
 
     @contextmanager
     def laid_out(
-        self, request: Request, config: bytes, facts: dict[str, str], events: Events
+        self, request: Request, config: bytes, plan: Workspace, events: Events
     ) -> Iterator[tuple[Workspace, Host, Tree]]:
         """The tree of the first host as its program would find it, without a job.
 
         Args:
             request: A request that has been prepared.
             config: The training config.
-            facts: As for `run`.
+            plan: As for `run`.
             events: Who is told.
         """
         hosts = hosts_of(request)
-        with workspace(self._cache_folder, facts, clear) as space:
+        with workspace(plan, clear) as space:
             host, tree = hosts[0], Tree(space.folder / "opt" / "ml")
             tree.create(request, hosts, host)
             inputs = self._inputs(hosts, lambda: config)

@@ -24,7 +24,7 @@ from sagemaker_launcher.rehearsal.metrics import MetricReader
 from sagemaker_launcher.rehearsal.program import OnLine, Program
 from sagemaker_launcher.rehearsal.terms import Terms
 from sagemaker_launcher.rehearsal.timeline import Timeline
-from sagemaker_launcher.rehearsal.tree import Tree, checkpoint_path
+from sagemaker_launcher.rehearsal.tree import Tree, checkpoint_path, tree_of
 from sagemaker_launcher.request import Request
 from sagemaker_launcher.result import (
     COMPLETED,
@@ -171,9 +171,7 @@ class Run:
         """Everything fresh but the checkpoints."""
         stage = self._stage
         self._timeline.enter("Starting", "Preparing the hosts" if number == 1 else "Preparing new hosts")
-        trees = {
-            host: Tree(stage.folder / f"attempt-{number}" / host.name / "opt" / "ml") for host in stage.hosts
-        }
+        trees = {host: tree_of(stage.folder, number, host) for host in stage.hosts}
         for host, tree in trees.items():
             tree.create(stage.request, stage.hosts, host)
         self._timeline.enter("Downloading", "Downloading input data")

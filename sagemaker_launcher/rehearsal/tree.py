@@ -86,6 +86,11 @@ class Tree:
             (self.config / name).write_text(_compact(content), "utf-8")
 
 
+def tree_of(folder: Path, attempt: int, host: Host) -> Tree:
+    """The tree of a host in the folder of a rehearsal, fresh for each attempt, counted from 1."""
+    return Tree(folder / f"attempt-{attempt}" / host.name / "opt" / "ml")
+
+
 def checkpoint_path(request: Request) -> str:
     """Where the program finds its checkpoints in a container; empty without checkpoints."""
     if "CheckpointConfig" not in request:

@@ -49,28 +49,33 @@ class ForeignFilesError(EnvironmentProblemError):
 Clear = Callable[[Workspace], None]
 
 
+def planned_workspace(cache: Path, facts: dict[str, str]) -> Workspace:
+    """A workspace as it is going to be, unless somebody takes its name before."""
+    identifier = unique_name(6)
+    return Workspace(identifier, cache / _FOLDER / identifier, facts)
+
+
 @contextmanager
-def workspace(cache: Path, facts: dict[str, str], clear: Clear) -> Iterator[Workspace]:
+def workspace(plan: Workspace, clear: Clear) -> Iterator[Workspace]:
     """A new workspace, which is gone when the block has ended, and every one whose launcher was killed before.
 
     Args:
-        cache: The user's cache folder.
-        facts: For whoever has to remove the workspace instead of us.
+        plan: A planned workspace.
         clear: Called before a folder is removed, ours or that of a killed launcher.
 
     Raises:
         EnvironmentProblemError: Nothing can be written here.
     """
-    root = cache / _FOLDER
+    root = plan.folder.parent
     try:
         root.mkdir(exist_ok=True)
-        problems = remove_abandoned(cache, clear)
-        lock, path = _lock_new(root, facts)
+        problems = remove_abandoned(root.parent, clear)
+        lock, path = _lock_new(plan)
     except OSError as error:
         raise cannot_write(root, error) from error
     with os.fdopen(lock, "wb"):
         notes = tuple(f"a killed rehearsal has left {_told(*problem)}" for problem in problems.items())
-        space = Workspace(path.stem, path.with_suffix(""), facts, notes)
+        space = Workspace(path.stem, path.with_suffix(""), plan.facts, notes)
         try:
             space.folder.mkdir(mode=0o700)
             yield space
@@ -155,14 +160,15 @@ def _run(*words: str | Path) -> None:
         subprocess.run(words, check=False, stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL)  # noqa: S603 - words of ours
 
 
-def _lock_new(root: Path, facts: dict[str, str]) -> tuple[int, Path]:
+def _lock_new(plan: Workspace) -> tuple[int, Path]:
+    path = _lock_of(plan)
     while True:
-        path = root / f"{unique_name(6)}{_LOCK}"
         lock = os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600)
         if _take(lock) and path.exists():
-            os.write(lock, json.dumps(facts).encode())
+            os.write(lock, json.dumps(plan.facts).encode())
             return lock, path
         os.close(lock)  # somebody took it for an abandoned one in this very moment
+        path = path.with_name(f"{unique_name(6)}{_LOCK}")
 
 
 def _take(lock: int) -> bool:

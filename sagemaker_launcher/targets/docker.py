@@ -27,12 +27,11 @@ from sagemaker_launcher.events import Events
 from sagemaker_launcher.frozen import frozen
 from sagemaker_launcher.images.checks import Start, login_command, notes_on_start
 from sagemaker_launcher.job import Job
-from sagemaker_launcher.rehearsal.container import ContainerProgram
+from sagemaker_launcher.rehearsal.head_start import HeadStart
 from sagemaker_launcher.rehearsal.hosts import Host, hosts_of
 from sagemaker_launcher.rehearsal.inputs import FAST_FILE
 from sagemaker_launcher.rehearsal.leftovers import ENGINE, IMAGE, label, owners, take_over, take_over_new
 from sagemaker_launcher.rehearsal.limits import has_gpus
-from sagemaker_launcher.rehearsal.logs import KeepLog
 from sagemaker_launcher.rehearsal.program import OnLine, Program
 from sagemaker_launcher.rehearsal.rehearsal import Rehearsal
 from sagemaker_launcher.rehearsal.tree import (
@@ -42,6 +41,7 @@ from sagemaker_launcher.rehearsal.tree import (
     checkpoint_path,
     job_arn,
     service_environment,
+    tree_of,
 )
 from sagemaker_launcher.rehearsal.workspace import ForeignFilesError, Workspace, closed_part
 from sagemaker_launcher.request import Request
@@ -49,6 +49,7 @@ from sagemaker_launcher.result import JobResult
 from sagemaker_launcher.targets import Prepared, Started
 
 if TYPE_CHECKING:
+    from sagemaker_launcher.rehearsal.logs import KeepLog
     from sagemaker_launcher.rehearsal.network import Network
 
 _PLATFORM = "linux/amd64"
@@ -100,8 +101,10 @@ class DockerTarget:
         self._options = options
         self._engine = engine
         self._region = ""
-        self._image_facts: ImageFacts  # known once prepared
+        self._image_facts: ImageFacts  # known once prepared, and so is the next
+        self._space: Workspace
         self._gpus = False
+        self._head_start: HeadStart | None = None
 
     def prepare(self, job: Job, request: Request, events: Events) -> Prepared:
         """See `Target`.
@@ -128,6 +131,10 @@ class DockerTarget:
         missing = self._rehearsal.not_reproduced(job, "docker", gpus=self._gpus)
         if missing:
             events.note(f"not reproduced here: {missing}")
+        self._space = self._rehearsal.planned_space(
+            {ENGINE: self._engine.program, IMAGE: self._image(request)}
+        )
+        self._head_start = self._runner(request, self._space, events).head_start_now()
         return Prepared(facts.digest)
 
     def start(self, job: Job, request: Request, sealed: Sealed) -> Started:  # noqa: ARG002 - the service gets the seal
@@ -138,7 +145,7 @@ class DockerTarget:
         """See `Target`. Raises Interrupted, with the result, after a signal has stopped the job."""
         return self._rehearsal.run(
             request,
-            self._facts(request),
+            self._space,
             lambda space: self._runner(request, space, events),
             events,
             keep_log,
@@ -146,7 +153,9 @@ class DockerTarget:
 
     def shell(self, request: Request, config: bytes, events: Events) -> int:
         """Runs a shell in a container like that of the first host. Gives its exit code."""
-        with self._rehearsal.laid_out(request, config, self._facts(request), events) as (space, host, tree):
+        if self._head_start:
+            self._head_start.give_up()  # it would run the job's program
+        with self._rehearsal.laid_out(request, config, self._space, events) as (space, host, tree):
             runner = self._runner(request, space, events)
             # The folder itself: what is edited on this machine can be run in the shell at once.
             folder = self._code_folder
@@ -187,9 +196,6 @@ class DockerTarget:
     def _code_folder(self) -> Path | None:
         return None if self._options.image_code else self._source.folder
 
-    def _facts(self, request: Request) -> dict[str, str]:
-        return {ENGINE: self._engine.program, IMAGE: self._image(request)}
-
     def _runner(self, request: Request, space: Workspace, events: Events) -> _Runner:
         for note in space.notes:
             events.note(note)
@@ -205,6 +211,7 @@ class DockerTarget:
             credentials=self._options.credentials,
             gpus=self._gpus,
             events=events,
+            head_start=self._head_start,
         )
 
 
@@ -223,6 +230,7 @@ class _Runner:
     credentials: Mapping[str, str]
     gpus: bool
     events: Events
+    head_start: HeadStart | None
     _problems: list[str] = field(default_factory=list)  # of the present attempt
     _told: list[str] = field(default_factory=list)  # of the last one
     _containers: list[str] = field(default_factory=list)
@@ -230,15 +238,33 @@ class _Runner:
 
     def start(self, host: Host, tree: Tree, on_line: OnLine) -> Program:
         """See `Runner`."""
+        from sagemaker_launcher.rehearsal.container import ContainerProgram  # noqa: PLC0415 - while that program starts
+
         self._attempts[host] = self._attempts.get(host, 0) + 1
         name = self._name(host)
         self._containers.append(name)
         if self.code:
             _copy_code(self.code, tree.code)
-        words = self.words(host, tree, self._entry, tree.code)
         return ContainerProgram(
-            self.engine, name, words, on_line, self._problems.append, environment=self.client_environment
+            self.engine,
+            name,
+            self._command(host, tree),
+            on_line,
+            self._problems.append,
+            environment=self.client_environment,
+            head_start=self.head_start,
         )
+
+    def head_start_now(self) -> HeadStart | None:
+        """Starts the engine's program for the first attempt, where that is possible; it waits for `start`."""
+        hosts = hosts_of(self.request)
+        if len(hosts) > 1 or not HeadStart.possible(self.engine.find()):
+            return None  # many hosts wait for each other in any case
+        command = self._command(hosts[0], tree_of(self.space.folder, 1, hosts[0]))
+        try:
+            return HeadStart(command, self.client_environment)
+        except OSError:
+            return None  # it is tried again when it is its turn
 
     def settle(self, trees: Mapping[Host, Tree]) -> None:
         """See `Runner`.
@@ -325,7 +351,11 @@ class _Runner:
         ]  # fmt: skip
 
     def _name(self, host: Host) -> str:
-        return f"sagemaker-{self.space.identifier}-{self._attempts[host]}-{host.name}"
+        return f"sagemaker-{self.space.identifier}-{self._attempts.get(host, 1)}-{host.name}"
+
+    def _command(self, host: Host, tree: Tree) -> list[str]:
+        words = self.words(host, tree, self._entry, tree.code)
+        return [self.engine.find(), "run", "--name", self._name(host), *words]
 
     @property
     def _entry(self) -> tuple[str, tuple[str, ...]]:

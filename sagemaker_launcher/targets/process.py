@@ -112,11 +112,12 @@ class ProcessTarget:
         def make_runner(space: Workspace) -> _Runner:
             return self._runner_with_names(request, space, events)
 
-        return self._rehearsal.run(request, {}, make_runner, events, keep_log)
+        return self._rehearsal.run(request, self._rehearsal.planned_space({}), make_runner, events, keep_log)
 
     def shell(self, request: Request, config: bytes, events: Events) -> int:
         """Runs a shell where the first host's program would run. Gives its exit code."""
-        with self._rehearsal.laid_out(request, config, {}, events) as (space, host, tree):
+        plan = self._rehearsal.planned_space({})
+        with self._rehearsal.laid_out(request, config, plan, events) as (space, host, tree):
             runner = self._runner_with_names(request, space, events)
             command, variables = runner.command(host, tree, [_shell()])
             return subprocess.run(command, cwd=tree.code.resolve(), env=variables, check=False).returncode  # noqa: S603 - the user's shell

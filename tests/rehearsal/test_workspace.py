@@ -15,15 +15,15 @@ import pytest
 
 from sagemaker_launcher.errors import EnvironmentProblemError
 from sagemaker_launcher.rehearsal.leftovers import BASE_VARIABLE, clear
-from sagemaker_launcher.rehearsal.workspace import Workspace, remove_tree, workspace
+from sagemaker_launcher.rehearsal.workspace import Workspace, planned_workspace, remove_tree, workspace
 from tests.commands import ROOT
 from tests.stand_in import is_running, snapshot
 
 HOLDER = """\
 import os, sys, time
 from pathlib import Path
-from sagemaker_launcher.rehearsal.workspace import workspace
-with workspace(Path(sys.argv[1]), {"engine-of": "nobody"}, lambda _: None) as space:
+from sagemaker_launcher.rehearsal.workspace import planned_workspace, workspace
+with workspace(planned_workspace(Path(sys.argv[1]), {"engine-of": "nobody"}), lambda _: None) as space:
     (space.folder / "data").write_text("of a live one")
     print(space.folder, flush=True)
     time.sleep(60)
@@ -48,7 +48,7 @@ def nothing(_: Workspace) -> None:
 
 
 def test_a_workspace_is_private_and_gone_afterwards(tmp_path: Path) -> None:
-    with workspace(tmp_path, {}, nothing) as space:
+    with workspace(planned_workspace(tmp_path, {}), nothing) as space:
         assert space.folder.stat().st_mode & 0o777 == 0o700
         (space.folder / "deep").mkdir()
         (space.folder / "deep" / "file").write_text("x")
@@ -56,7 +56,7 @@ def test_a_workspace_is_private_and_gone_afterwards(tmp_path: Path) -> None:
 
 
 def test_a_workspace_is_gone_after_an_error_too(tmp_path: Path) -> None:
-    with pytest.raises(KeyError), workspace(tmp_path, {}, nothing):
+    with pytest.raises(KeyError), workspace(planned_workspace(tmp_path, {}), nothing):
         raise KeyError
     assert snapshot(tmp_path) == {"rehearsals": None}
 
@@ -82,7 +82,7 @@ def test_the_folder_of_a_live_launcher_is_left_alone(tmp_path: Path) -> None:
     with launcher(tmp_path) as (_, theirs):
         cleared: list[Workspace] = []
         for _ in range(3):
-            with workspace(tmp_path, {}, cleared.append) as ours:
+            with workspace(planned_workspace(tmp_path, {}), cleared.append) as ours:
                 assert ours.folder != theirs
         assert [space.folder == theirs for space in cleared] == [False] * 3
         assert snapshot(theirs) == {"data": b"of a live one"}
@@ -96,7 +96,7 @@ def test_the_folder_of_a_killed_launcher_is_removed_by_the_next_one_which_gets_i
         process.wait()
         assert theirs.is_dir()
         cleared: list[Workspace] = []
-        with workspace(tmp_path, {}, cleared.append) as ours:
+        with workspace(planned_workspace(tmp_path, {}), cleared.append) as ours:
             assert [(space.folder, space.facts) for space in cleared] == [(theirs, {"engine-of": "nobody"})]
             assert not theirs.exists()
             assert sorted(snapshot(tmp_path / "rehearsals")) == [
@@ -113,9 +113,9 @@ def test_what_cannot_be_ended_now_is_left_for_a_later_one(tmp_path: Path) -> Non
     with launcher(tmp_path) as (process, theirs):
         process.kill()
         process.wait()
-        with workspace(tmp_path, {}, unreachable):
+        with workspace(planned_workspace(tmp_path, {}), unreachable):
             assert theirs.is_dir()
-        with workspace(tmp_path, {}, nothing):
+        with workspace(planned_workspace(tmp_path, {}), nothing):
             assert not theirs.exists()
 
 
@@ -123,23 +123,26 @@ def test_what_cannot_be_ended_now_is_left_for_a_later_one(tmp_path: Path) -> Non
 def test_a_lock_that_its_launcher_could_not_finish_does_no_harm(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "rehearsals").mkdir()
     (tmp_path / "rehearsals" / "abandoned.lock").write_bytes(content)
-    with workspace(tmp_path, {}, clear):
+    with workspace(planned_workspace(tmp_path, {}), clear):
         pass
     assert snapshot(tmp_path / "rehearsals") == {}
 
 
 def test_a_place_that_takes_no_files_is_told(tmp_path: Path) -> None:
     (tmp_path / "rehearsals").write_text("a file in the place of the folder")
-    with pytest.raises(EnvironmentProblemError, match="rehearsals"), workspace(tmp_path, {}, nothing):
+    with (
+        pytest.raises(EnvironmentProblemError, match="rehearsals"),
+        workspace(planned_workspace(tmp_path, {}), nothing),
+    ):
         pass
 
 
 def test_many_at_once_never_remove_each_other(tmp_path: Path) -> None:
     text = (
         "import sys, time\nfrom pathlib import Path\n"
-        "from sagemaker_launcher.rehearsal.workspace import workspace\n"
+        "from sagemaker_launcher.rehearsal.workspace import planned_workspace, workspace\n"
         "for _ in range(30):\n"
-        "    with workspace(Path(sys.argv[1]), {}, lambda _: None) as space:\n"
+        "    with workspace(planned_workspace(Path(sys.argv[1]), {}), lambda _: None) as space:\n"
         "        (space.folder / 'mine').write_text('x'); time.sleep(0.003)\n"
         "        assert (space.folder / 'mine').read_text() == 'x'\n"
     )
