@@ -11,6 +11,7 @@ from sagemaker_launcher.frozen import frozen
 
 COMPLETED, FAILED, STOPPED, IN_PROGRESS = "Completed", "Failed", "Stopped", "InProgress"
 ENDED = frozenset({COMPLETED, FAILED, STOPPED})
+NOT_FOUND = "not found"  # of a job that is not there (any more); no word of the service's
 FAILURE_REASON_MAX = 1024  # characters; botocore model, FailureReason
 _EXIT_CODES = {
     COMPLETED: ExitCode.DONE,

@@ -195,6 +195,22 @@ def test_no_command_asks_aws_for_a_job_that_is_not_in_the_folder(
     assert (unsaid.code, "which archive?" in unsaid.err) == (2, True), unsaid.err
 
 
+@pytest.mark.parametrize("command", ["status", "wait"])
+def test_a_job_that_is_not_in_the_folder_hides_none_of_the_others(
+    cli: CommandLine, rehearsed: Project, command: str
+) -> None:
+    name, place = name_of(rehearsed), ("--s3-root", rehearsed.s3, "--archive", ARCHIVE)
+    told = cli(command, name, "nosuchjob", *place)
+    assert told.code == 6, told.err
+    assert [line.split("\t")[:2] for line in told.out.splitlines()[1:]] == [
+        [name, "Completed"],
+        ["nosuchjob", "not found"],
+    ]
+    jobs = cli(command, "nosuchjob", name, *place, "--json").json["jobs"]
+    assert [one["result"]["status"] for one in jobs] == ["not found", "Completed"]
+    assert "has no experiment 'nosuchjob'" in jobs[0]["result"]["failure_reason"]
+
+
 def test_nothing_is_stopped_when_one_of_several_is_not_in_the_folder(
     cli: CommandLine, rehearsed: Project
 ) -> None:

@@ -8,8 +8,8 @@ from typing import Any
 from sagemaker_launcher.errors import LauncherError
 from sagemaker_launcher.events import Events
 from sagemaker_launcher.jobs.contact import Pace
-from sagemaker_launcher.jobs.watching import NOT_FOUND, Watch
-from sagemaker_launcher.result import JobResult
+from sagemaker_launcher.jobs.watching import Watch
+from sagemaker_launcher.result import NOT_FOUND, JobResult
 
 _REQUESTS = 40  # at most; what is not known by then is told as the archive knows it
 

@@ -43,7 +43,7 @@ def status(texts: tuple[str, ...], as_json: bool, **values: Any) -> int:  # noqa
     """Say how each JOB stands: a job's name, its unique beginning, its experiment's URI, @latest or @me."""
     session = Session(values)
     with _leaving(lambda: texts):
-        subjects = session.subjects(texts)
+        subjects = session.subjects(texts, some_missing=True)
         sights = _see(session, subjects)
         views = []
         for subject in subjects:
@@ -59,7 +59,8 @@ def status(texts: tuple[str, ...], as_json: bool, **values: Any) -> int:  # noqa
         print_json(jobs_document(views))
     else:
         print_jobs(views)
-    return ExitCode.NOT_FOUND if any(sight.gone for sight in sights.values()) else ExitCode.DONE
+    gone = any(sight.gone for sight in sights.values()) or any(subject.missing for subject in subjects)
+    return ExitCode.NOT_FOUND if gone else ExitCode.DONE
 
 
 def _see(session: Session, subjects: Sequence[Subject]) -> dict[str, Sight]:
@@ -94,7 +95,7 @@ def wait(texts: tuple[str, ...], timeout_s: float | None, as_json: bool, **value
     """Wait until every JOB has ended. The exit code is the worst one's: 10 failed, 11 stopped, 12 still running."""
     session = Session(values)
     with _leaving(lambda: texts):
-        subjects = session.subjects(texts)
+        subjects = session.subjects(texts, some_missing=True)
         archived = {one.name: session.archived_view(one) for one in subjects if one.target != "aws"}
     waiting = _Waiting(session, subjects)
     with _leaving(waiting.running):
@@ -107,7 +108,12 @@ def wait(texts: tuple[str, ...], timeout_s: float | None, as_json: bool, **value
         _print_waited(views)
         if error:
             print_error(error)
-    return waiting.exit_code([view.result.command_exit_code for view in archived.values()])
+    ends = [
+        archived[one.name].result.command_exit_code
+        for one in subjects
+        if one.name in archived and not one.missing
+    ]
+    return waiting.exit_code([*ends, *(ExitCode.NOT_FOUND for one in subjects if one.missing)])
 
 
 def _print_waited(views: Sequence[JobView]) -> None:

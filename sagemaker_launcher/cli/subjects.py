@@ -12,12 +12,12 @@ from sagemaker_launcher.archive.references import Reference, resolve_job
 from sagemaker_launcher.cli.options import Command, archive_options, json_option
 from sagemaker_launcher.cli.places import ArchivePlace
 from sagemaker_launcher.comeback import console_links
-from sagemaker_launcher.errors import CredentialsError, LauncherError, UsageError
+from sagemaker_launcher.errors import CredentialsError, LauncherError, NotFoundError, UsageError
 from sagemaker_launcher.frozen import frozen
 from sagemaker_launcher.jobs.job_report import JobView
 from sagemaker_launcher.naming import S3Uri
 from sagemaker_launcher.report import ConsoleEvents
-from sagemaker_launcher.result import ENDED, FAILED, JobResult
+from sagemaker_launcher.result import ENDED, FAILED, NOT_FOUND, JobResult
 
 if TYPE_CHECKING:
     from sagemaker_launcher.aws import Aws
@@ -39,12 +39,14 @@ class Subject:
         folder: Its experiment's folder; None when no archive knows it.
         target: Where it was launched; what no archive knows is on AWS.
         region: Where it is; empty: where the profile says.
+        missing: Why there is no such job, where that is known before anybody is asked.
     """
 
     name: str
     folder: S3Uri | None
     target: str
     region: str
+    missing: str = ""
 
     @property
     def reference(self) -> str:
@@ -78,16 +80,30 @@ class Session:
             aws = Aws(self.place.region, self.place.profile, self.place.account)
             self.place.storage = S3Storage(aws, self.place.bucket_owners)
 
-    def subjects(self, texts: Sequence[str]) -> list[Subject]:
-        """The jobs that references mean, each once, and what is to be known before they are asked for."""
+    def subjects(self, texts: Sequence[str], *, some_missing: bool = False) -> list[Subject]:
+        """The jobs that references mean, each once, and what is to be known before they are asked for.
+
+        Args:
+            texts: The references.
+            some_missing: Whether one of several that is not there has to hide none of the others.
+        """
         from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415 - one job needs none
 
         if len(texts) == 1:
-            found = [resolve_job(texts[0], self.place)]
+            found = [self._find(texts[0])]
         else:
             with ThreadPoolExecutor(_CONCURRENT) as pool:
-                found = list(pool.map(lambda text: resolve_job(text, self.place), texts))
-        return list({subject.name: subject for subject in map(self._subject, found)}.values())
+                found = list(pool.map(self._find_or_miss if some_missing else self._find, texts))
+        return list({subject.name: subject for subject in found}.values())
+
+    def _find(self, text: str) -> Subject:
+        return self._subject(resolve_job(text, self.place))
+
+    def _find_or_miss(self, text: str) -> Subject:
+        try:
+            return self._find(text)
+        except NotFoundError as error:
+            return Subject(text, None, "", "", error.message)
 
     def _subject(self, reference: Reference) -> Subject:
         name, region, wanted = reference.job_name, reference.region, self._wanted_region
@@ -150,7 +166,9 @@ class Session:
         )
 
     def archived_view(self, subject: Subject) -> JobView:
-        """A rehearsal as it is shown."""
+        """A rehearsal, or a job that is not there, as it is shown."""
+        if subject.missing:
+            return JobView(subject.name, "", JobResult(NOT_FOUND, failure_reason=subject.missing))
         from sagemaker_launcher.archive import archived_job  # noqa: PLC0415
 
         folder = subject.archived_in

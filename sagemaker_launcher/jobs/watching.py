@@ -23,9 +23,8 @@ from sagemaker_launcher.jobs import jobs
 from sagemaker_launcher.jobs.contact import Contact, Pace
 from sagemaker_launcher.jobs.job_log import JobLog
 from sagemaker_launcher.naming import launch_second
-from sagemaker_launcher.result import ENDED, FAILED, JobResult
+from sagemaker_launcher.result import ENDED, FAILED, NOT_FOUND, JobResult
 
-NOT_FOUND = "not found"  # the status of a job that is not there (any more)
 REQUEST_EVERY_S = 1.05  # so that no second has two
 _FEW = 4  # jobs that are described one by one, since that costs no more than listing
 _DESCRIBE_EVERY_S = 3.0

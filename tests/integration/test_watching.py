@@ -13,8 +13,9 @@ import pytest
 from sagemaker_launcher.aws import Aws
 from sagemaker_launcher.errors import ExitCode, JobStillRunningError
 from sagemaker_launcher.jobs.contact import Contact, Pace
-from sagemaker_launcher.jobs.watching import NOT_FOUND, Sight, Watch, see, wait_for_all, worst
+from sagemaker_launcher.jobs.watching import Sight, Watch, see, wait_for_all, worst
 from sagemaker_launcher.naming import job_name
+from sagemaker_launcher.result import NOT_FOUND
 from tests.events_heard import Heard
 from tests.fault_rows import provokes
 from tests.servers.aws import AwsServer
