@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from operator import itemgetter
 from pathlib import Path
@@ -166,8 +166,10 @@ class FolderStorage:
     def upload(self, path: Path, uri: S3Uri) -> None:
         with _file_errors(uri), unfinished(self._root / _TEMPORARY) as temporary:
             shutil.copyfile(path, temporary)
-            self._path(uri).parent.mkdir(parents=True, exist_ok=True)
-            temporary.replace(self._path(uri))
+            place = self._path(uri)
+            place.parent.mkdir(parents=True, exist_ok=True)
+            _remove_empty_folders(place)
+            temporary.replace(place)
 
     def delete(self, uri: S3Uri) -> None:
         with _file_errors(uri):
@@ -252,6 +254,15 @@ def appearing(path: Path) -> Iterator[BinaryIO]:
     except BaseException:
         incomplete.unlink(missing_ok=True)
         raise
+
+
+def _remove_empty_folders(place: Path) -> None:
+    """Removes what deleted objects have left in the place of an object: S3 has no folders."""
+    if place.is_symlink():
+        return  # to what the user has put there
+    for folder, _, _ in os.walk(place, topdown=False):
+        with suppress(OSError):
+            os.rmdir(folder)  # noqa: PTH106 - os.walk gives texts
 
 
 def changed(uri: S3Uri) -> IntegrityError:

@@ -207,3 +207,24 @@ def test_no_key_leads_out_of_the_bucket(storage: FolderStorage, tmp_path: Path, 
 
 def test_hashes_are_sha256_in_hex() -> None:
     assert sha256(b"") == "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
+
+
+def test_an_object_takes_the_place_of_folders_that_deleted_ones_have_left_and_of_no_others(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "s3" / "team").mkdir(parents=True)
+    (tmp_path / "elsewhere" / "empty").mkdir(parents=True)
+    file = tmp_path / "file"
+    file.write_text("x")
+    storage, place = FolderStorage(tmp_path / "s3"), S3Uri.parse("s3://team/place")
+    for key in ("a/b/one", "a/two"):
+        storage.upload(file, place / key)
+        storage.delete(place / key)
+    storage.upload(file, place)
+    assert snapshot(tmp_path / "s3" / "team") == {"place": b"x"}
+    storage.upload(file, S3Uri.parse("s3://team/full/three"))
+    with pytest.raises(NotFoundError, match="full"):
+        storage.upload(file, S3Uri.parse("s3://team/full"))
+    (tmp_path / "s3" / "team" / "link").symlink_to(tmp_path / "elsewhere")
+    storage.upload(file, S3Uri.parse("s3://team/link"))
+    assert (tmp_path / "elsewhere" / "empty").is_dir()

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -75,15 +75,23 @@ class CheckpointSync:
             complete = self._is_open()
         files = self._files()
         nameable = {name: state for name, state in files.items() if is_text(name)}
+        gone = set(self._known) - set(nameable) if complete else set()  # or they only cannot be seen
+        # A folder that was a file, or the other way round: a folder that stands in for S3 cannot have both.
+        in_the_way = gone & set().union(*map(_above, nameable)) | {
+            name for name in gone if _above(name) & nameable.keys()
+        }
+        self._delete(in_the_way)
         for name, state in nameable.items():
             if self._known.get(name) != state and self._save(name):
                 self._known[name] = state
                 self.newest_at = max(self.newest_at, state[1] / 1e9)
-        gone = set(self._known) - set(nameable) if complete else set()  # or they only cannot be seen
-        for name in gone:
+        self._delete(gone - in_the_way)
+        refuse_nameless(files, self._prefix)
+
+    def _delete(self, names: Iterable[str]) -> None:
+        for name in names:
             self._storage.delete(self._prefix / name)
             del self._known[name]
-        refuse_nameless(files, self._prefix)
 
     def _save(self, name: str) -> bool:
         """Copies a file; not when the program has just removed it, which the next round will see."""
@@ -131,6 +139,12 @@ class CheckpointSync:
         if not is_own_folder(self._folder):
             return []
         return [Path(entry.path) for entry in entries(self._folder, skip_closed=True)]
+
+
+def _above(name: str) -> set[str]:
+    """The folders that a file lies in, at whatever depth."""
+    parts = name.split("/")
+    return {"/".join(parts[:length]) for length in range(1, len(parts))}
 
 
 def _refuse_same_place(objects: tuple[Placed, ...]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import threading
 import time
 from collections.abc import Callable
@@ -95,6 +96,29 @@ def test_what_comes_last_is_copied_at_the_end(bucket: Path, local: Path) -> None
     (local / "epoch-1").unlink()
     sync.sync()
     assert snapshot(bucket / "checkpoints/job") == {"deep": None, "deep/epoch-2": b"two"}
+
+
+def test_a_file_may_become_a_folder_and_a_folder_a_file(bucket: Path, local: Path) -> None:
+    sync = sync_of(bucket, local)
+    (local / "best").write_text("a file")
+    (local / "last" / "deep").mkdir(parents=True)
+    (local / "last" / "deep" / "state").write_text("in a folder")
+    sync.sync()
+    (local / "best").unlink()
+    (local / "best" / "deep").mkdir(parents=True)
+    (local / "best" / "deep" / "state").write_text("in a folder")
+    shutil.rmtree(local / "last")
+    (local / "last").write_text("a file")
+    sync.sync()
+    assert snapshot(bucket / "checkpoints/job") == {
+        "best": None,
+        "best/deep": None,
+        "best/deep/state": b"in a folder",
+        "last": b"a file",
+    }
+    again = sync_of(bucket, local.parent / "restored")
+    assert again.restore() == 2
+    assert (local.parent / "restored/last").read_text() == "a file"
 
 
 def test_what_is_unchanged_is_not_copied_again(bucket: Path, local: Path) -> None:
