@@ -23,6 +23,7 @@ _HEADERS_MAX = (
 )  # bytes of all headers before a member; tarfile keeps them in memory, and some of them for good
 _NAME_MAX, _DEPTH_MAX = 255, 64  # bytes of a part of a path, and parts
 _LINKS_MAX = 40  # on the way to one file, as on Linux
+_ODD, _POWERFUL = "it is neither a file nor a folder nor a link", "it would run with somebody else's rights"
 _SPECIAL = stat.S_ISUID | stat.S_ISGID | stat.S_ISVTX
 
 
@@ -101,6 +102,31 @@ def unpack(
         raise
 
 
+def refusals(files: Mapping[str, Path]) -> Iterator[str]:
+    """Why `unpack` would refuse an archive of files, folders and links: each that it would, and why.
+
+    Args:
+        files: What is to be packed, by its path in the archive; parents first.
+    """
+    names = Names()
+    links = {name: str(path.readlink()) for name, path in files.items() if path.is_symlink()}
+    targets = {_alike(name): target for name, target in links.items()}
+    for name, path in files.items():
+        mode = path.lstat().st_mode
+        if stat.S_ISSOCK(mode):
+            continue  # tarfile packs none
+        try:
+            names.take(name, folder=stat.S_ISDIR(mode))
+        except UnsafeError as error:
+            yield error.message
+        if name in links and not _stays_inside(name, targets):
+            yield _unsafe(name, _outside(links[name])).message
+        elif not (stat.S_ISREG(mode) or stat.S_ISDIR(mode) or name in links):
+            yield _unsafe(name, _ODD).message
+        elif stat.S_ISREG(mode) and mode & _SPECIAL:
+            yield _unsafe(name, _POWERFUL).message
+
+
 class _Unpacking:
     def __init__(self, archive: Path, folder: Path, limits: Limits, told: Callable[[int], None]) -> None:
         self._archive = archive
@@ -139,7 +165,7 @@ class _Unpacking:
             (self._folder / self._names.take(member.name, folder=True)).mkdir(parents=True, exist_ok=True)
             return
         if not (member.isreg() or member.issym() or member.islnk()) or member.issparse():
-            raise _unsafe(member.name, "it is neither a file nor a folder nor a link")
+            raise _unsafe(member.name, _ODD)
         path = self._names.take(member.name)
         place = self._folder / path
         place.parent.mkdir(parents=True, exist_ok=True)
@@ -149,7 +175,7 @@ class _Unpacking:
             self._copy_link(member, place, path)
         else:
             if member.mode & _SPECIAL:
-                raise _unsafe(member.name, "it would run with somebody else's rights")
+                raise _unsafe(member.name, _POWERFUL)
             self._write(tar, member, place)
             self._files[path] = place
 
@@ -186,7 +212,7 @@ class _Unpacking:
         for place, target, name in self._links:
             # A way out and back again is one only as long as the folder is called what it is now.
             if not _stays_inside(self._below(place), targets) or not _resolved(place).is_relative_to(inside):
-                raise _unsafe(name, f"it is a link to {target!r}, outside of this archive")
+                raise _unsafe(name, _outside(target))
 
     def _below(self, place: Path) -> str:
         return place.relative_to(self._folder).as_posix()
@@ -268,6 +294,10 @@ def _name_problem(name: str, parts: list[str]) -> str:
     ):
         return "it is too long"
     return ""
+
+
+def _outside(target: str) -> str:
+    return f"it is a link to {target!r}, outside of this archive"
 
 
 def _alike(path: str) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
+from sagemaker_launcher.archive.unpacking import refusals
 from sagemaker_launcher.frozen import frozen
 from sagemaker_launcher.naming import S3Uri
 from sagemaker_launcher.rehearsal.hosts import Host
@@ -27,10 +28,12 @@ class Saved:
     Attributes:
         uris: The S3 URIs by name, `model` and `output`: of a tarball, or of a folder when the request asks for no compression.
         collisions: Files that several hosts wrote, of which only one was kept: `model/weights.bin (algo-1, algo-2)`.
+        refusals: Why `download` is not going to unpack a tarball; see `archive.unpacking.refusals`.
     """
 
     uris: dict[str, str]
     collisions: tuple[str, ...]
+    refusals: tuple[str, ...]
 
 
 def save_artifacts(request: Request, trees: Mapping[Host, Tree], storage: Storage, scratch: Path) -> Saved:
@@ -53,7 +56,9 @@ def save_artifacts(request: Request, trees: Mapping[Host, Tree], storage: Storag
     output = request["OutputDataConfig"]
     place = S3Uri.parse(output["S3OutputPath"]) / request["TrainingJobName"] / "output"
     compress = output.get("CompressionType", "GZIP") == "GZIP"
-    uris, collisions = {}, []
+    uris: dict[str, str] = {}
+    collisions: list[str] = []
+    refused: list[str] = []
     for name, part, loose in (("model", "model", "model"), ("output", "output_data", "data")):
         folders = {host: getattr(Tree(tree.base.resolve()), part) for host, tree in trees.items()}
         # A program may even have removed its folder.
@@ -64,11 +69,12 @@ def save_artifacts(request: Request, trees: Mapping[Host, Tree], storage: Storag
         collisions += [f"{name}/{path}" for path in twice]
         target = place / f"{name}.tar.gz" if compress else (place / loose).folder
         if compress:
+            refused += refusals(merged)
             _upload_packed(merged, scratch / f"{name}.tar.gz", target, storage)
         else:
             _upload_files(merged, target, storage)
         uris[name] = str(target)
-    return Saved(uris, tuple(collisions))
+    return Saved(uris, tuple(collisions), tuple(refused))
 
 
 def _merge(folders: Mapping[Host, Path]) -> tuple[dict[str, Path], list[str]]:

@@ -309,6 +309,11 @@ class Run:
                 self._stage.events.note(
                     f"several hosts wrote the same file, and only one is kept: {'; '.join(saved.collisions)}"
                 )
+            if saved.refusals:
+                more = f", and {len(saved.refusals) - 1} more" if len(saved.refusals) > 1 else ""
+                self._stage.events.note(
+                    f"`download` will only bring what was saved --packed, and not unpack it: {saved.refusals[0]}{more}"
+                )
         result = self._judge(end, problem)
         if end.cause is _Cause.SIGNAL:
             raise Interrupted(end.signal_number, result)

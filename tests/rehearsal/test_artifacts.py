@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import io
 import os
+import socket
 import tarfile
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from sagemaker_launcher.errors import LauncherError
+from sagemaker_launcher.archive.unpacking import unpack
+from sagemaker_launcher.errors import LauncherError, UnsafeError
 from sagemaker_launcher.rehearsal.artifacts import Saved, save_artifacts
 from sagemaker_launcher.rehearsal.hosts import Host, hosts_of
 from sagemaker_launcher.rehearsal.tree import Tree
@@ -258,3 +261,79 @@ def test_without_compression_a_name_that_is_no_text_is_told_once_all_others_are_
     with pytest.raises(LauncherError, match=r"m-\\udcff.*not UTF-8"):
         save(project, tree, request_of(project, UNCOMPRESSED))
     assert snapshot(project.s3 / "team/outputs" / JOB / "output/model") == {"a": b"1", "z": b"1"}
+
+
+# --- what `download` is not going to unpack ---
+
+
+def _link(to: str) -> Callable[[Path], None]:
+    return lambda model: (model / "latest").symlink_to(to)
+
+
+def _executable(model: Path, mode: int) -> None:
+    (model / "program").write_text("x")
+    (model / "program").chmod(mode)
+
+
+def _files(model: Path, *names: str) -> None:
+    for name in names:
+        (model / name).touch()
+
+
+_LEFT: dict[str, tuple[Callable[[Path], None], str]] = {
+    "a link to a file": (_link("epoch/3"), ""),
+    "a link to nowhere": (_link("epoch/4"), ""),
+    "a link by way of a folder": (_link("epoch/../epoch/3"), ""),
+    "a link that is true in a container only": (
+        _link("/opt/ml/model/epoch/3"),
+        "'latest' is refused: it is a link",
+    ),
+    "a link out of the folder": (
+        _link("../output/data"),
+        "'latest' is refused: it is a link to '../output/data'",
+    ),
+    "a link to itself": (_link("latest"), "'latest' is refused: it is a link"),
+    "a program": (lambda model: _executable(model, 0o755), ""),
+    "a program with rights": (lambda model: _executable(model, 0o4755), "'program' is refused: it would run"),
+    "a named pipe": (lambda model: os.mkfifo(model / "pipe"), "'pipe' is refused: it is neither a file"),
+    "two spellings": (
+        lambda model: _files(model, "Best", "best"),
+        "'best' is refused: there is something else",
+    ),
+    "a name with a line break": (lambda model: _files(model, "a\nb"), "'a\\nb' is refused"),
+}
+
+
+@pytest.mark.parametrize("left", _LEFT)
+def test_what_download_will_not_unpack_is_known_when_it_is_saved(
+    project: Project, tree: Tree, tmp_path: Path, left: str
+) -> None:
+    make, reason = _LEFT[left]
+    (tree.model / "epoch").mkdir()
+    (tree.model / "epoch" / "3").write_text("weights")
+    make(tree.model)
+    saved = save_all(project, [tree])
+    packed = project.s3 / saved.uris["model"].removeprefix("s3://")
+    if not reason:
+        assert saved.refusals == ()
+        assert unpack(packed, tmp_path / "unpacked")
+        return
+    assert len(saved.refusals) == 1
+    assert saved.refusals[0].startswith(reason)
+    with pytest.raises(UnsafeError):
+        unpack(packed, tmp_path / "unpacked")
+
+
+def test_a_socket_is_not_packed_and_not_told(project: Project, tree: Tree, tmp_path: Path) -> None:
+    (tree.model / "a").write_text("1")
+    here = Path.cwd()
+    os.chdir(tree.model)  # the name of a socket may have 108 bytes
+    try:
+        with socket.socket(socket.AF_UNIX) as made:
+            made.bind("socket")
+            saved = save_all(project, [tree])
+    finally:
+        os.chdir(here)
+    assert saved.refusals == ()
+    unpack(project.s3 / saved.uris["model"].removeprefix("s3://"), tmp_path / "unpacked")
+    assert snapshot(tmp_path / "unpacked") == {"a": b"1"}
