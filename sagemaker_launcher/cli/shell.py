@@ -57,8 +57,7 @@ def shell(
     place = rehearsal_target(
         target, plan.configs, storage, RehearsalOptions(**options), Terms(), plan.job.image.uri
     )
-    place.prepare(plan.job, plan.request, events)
-    return place.shell(plan.request, plan.configs.training_yaml, events)
+    return place.shell(plan.job, plan.request, plan.configs.training_yaml, events)
 
 
 def _open_storage(configs: Configs, s3_root: Path | None) -> Storage:

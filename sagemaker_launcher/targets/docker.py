@@ -101,7 +101,7 @@ class DockerTarget:
         self._options = options
         self._engine = engine
         self._region = ""
-        self._image_facts: ImageFacts  # known once prepared, and so is the next
+        self._image_facts: ImageFacts  # known once ready, and so is the next
         self._space: Workspace
         self._gpus = False
         self._head_start: HeadStart | None = None
@@ -113,10 +113,16 @@ class DockerTarget:
             EnvironmentProblemError: No engine answers, the image cannot be had, or data or code cannot be rehearsed.
             NotFoundError: A channel has no objects.
         """
+        if self._code_folder:
+            _check_copyable(self._code_folder)  # while the engine looks the image up
+        digest = self._get_ready(job, request, events)
+        self._head_start = self._runner(request, self._space, events).head_start_now()
+        return Prepared(digest)
+
+    def _get_ready(self, job: Job, request: Request, events: Events) -> str:
+        """What a job and a shell need; gives the image's digest."""
         self._region = job.region
         folder = self._code_folder
-        if folder:
-            _check_copyable(folder)  # while the engine looks the image up
         facts = self._inspect(self._image(request), events)
         self._image_facts = facts
         for note in notes_on_start(facts, request):
@@ -134,8 +140,7 @@ class DockerTarget:
         self._space = self._rehearsal.planned_space(
             {ENGINE: self._engine.program, IMAGE: self._image(request)}
         )
-        self._head_start = self._runner(request, self._space, events).head_start_now()
-        return Prepared(facts.digest)
+        return facts.digest
 
     def start(self, job: Job, request: Request, sealed: Sealed) -> Started:  # noqa: ARG002 - the service gets the seal
         """See `Target`. The containers themselves start in `follow`, after the launch has been recorded."""
@@ -151,10 +156,9 @@ class DockerTarget:
             keep_log,
         )
 
-    def shell(self, request: Request, config: bytes, events: Events) -> int:
-        """Runs a shell in a container like that of the first host. Gives its exit code."""
-        if self._head_start:
-            self._head_start.give_up()  # it would run the job's program
+    def shell(self, job: Job, request: Request, config: bytes, events: Events) -> int:
+        """Runs a shell in a container like that of the first host. Gives its exit code. Raises as `prepare` does."""
+        self._get_ready(job, request, events)
         with self._rehearsal.laid_out(request, config, self._space, events) as (space, host, tree):
             runner = self._runner(request, space, events)
             # The folder itself: what is edited on this machine can be run in the shell at once.

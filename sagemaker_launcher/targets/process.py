@@ -114,8 +114,9 @@ class ProcessTarget:
 
         return self._rehearsal.run(request, self._rehearsal.planned_space({}), make_runner, events, keep_log)
 
-    def shell(self, request: Request, config: bytes, events: Events) -> int:
-        """Runs a shell where the first host's program would run. Gives its exit code."""
+    def shell(self, job: Job, request: Request, config: bytes, events: Events) -> int:
+        """Runs a shell where the first host's program would run. Gives its exit code. Raises as `prepare` does."""
+        self.prepare(job, request, events)
         plan = self._rehearsal.planned_space({})
         with self._rehearsal.laid_out(request, config, plan, events) as (space, host, tree):
             runner = self._runner_with_names(request, space, events)

@@ -109,6 +109,12 @@ def test_code_that_is_edited_meanwhile_is_seen_in_the_shell(desk: Desk) -> None:
     assert list((desk.cache / "rehearsals").iterdir()) == []
 
 
+def test_what_no_launch_could_copy_is_in_the_shell_as_it_is(desk: Desk) -> None:
+    os.mkfifo(desk.project.folder / "code" / "pipe")
+    done = run(desk, f"test -p {CODE}/pipe && echo a pipe\nexit 7\n")
+    assert (done.returncode, done.stdout) == (7, "a pipe\n"), done.stderr
+
+
 def test_what_root_writes_in_the_shell_belongs_to_the_user(users_desk: Desk, users_folder: Path) -> None:
     done = run(users_desk, f"id -u; umask 077; mkdir {CODE}/new; touch {CODE}/new/file /opt/ml/model/m")
     assert (done.returncode, done.stdout) == (0, "0\n"), done.stderr
