@@ -14,7 +14,8 @@ from sagemaker_launcher.archive.manifest import PATCH_MAX, GitState
 from sagemaker_launcher.errors import EnvironmentProblemError
 from sagemaker_launcher.frozen import frozen
 
-_USER_INFO = re.compile(r"(?<=://)[^/]*@")
+# Texts, which Python compiles at their first use: many launches ask git nothing, and none needs its answers at the start.
+_USER_INFO = r"(?<=://)[^/]*@"
 # A patch that `git apply` takes, whatever the user's settings are; without the content of binary files, which cannot be
 # searched for secrets.
 _APPLICABLE = (
@@ -36,11 +37,11 @@ _QUESTIONS = {
     "diff": ("-c", "core.quotePath=false", "--no-optional-locks", "diff", "HEAD", *_APPLICABLE),
 }
 # The parts of a patch. What stands in a file never begins a line there: each of its lines has a sign before it.
-_FILE = re.compile(rb"^(?=diff --git )", re.MULTILINE)
-_BINARY = re.compile(rb"^Binary files .* differ$", re.MULTILINE)
-_MOVED = re.compile(rb"^(?:rename|copy) to (.*)$", re.MULTILINE)
+_FILE = rb"(?m)^(?=diff --git )"
+_BINARY = rb"(?m)^Binary files .* differ$"
+_MOVED = rb"(?m)^(?:rename|copy) to (.*)$"
 # How a line of `git status` says that a submodule's own files have changed, and the name that ends the line.
-_IN_SUBMODULE = re.compile(r"(?:1|(2)) .. S.(?:M.|.U)(?: \S+){5}(?(1) \S+) (.*)", re.DOTALL)
+_IN_SUBMODULE = r"(?s)(?:1|(2)) .. S.(?:M.|.U)(?: \S+){5}(?(1) \S+) (.*)"
 _NAMED = 20  # files that are named, of those that cannot be in the patch
 _TOLD = 200  # characters of what git says
 
@@ -108,7 +109,7 @@ class CheckoutReader:
         omitted += _named("changes in the submodule", _changed_submodules(status))
         if state.dirty and not patch and not omitted:
             omitted = ["git gave none"]  # before the first commit there is nothing to compare with
-        remote = _USER_INFO.sub("", answers["remote"].decode("utf-8", "replace").strip())
+        remote = re.sub(_USER_INFO, "", answers["remote"].decode("utf-8", "replace").strip())
         root = Path(answers["root"].decode("utf-8", "surrogateescape").strip())
         told = "; ".join(omitted)
         state = GitState(state.commit, state.branch, remote, state.dirty, state.untracked, told)
@@ -157,15 +158,15 @@ def _patch(diff: _Answer, state: GitState) -> tuple[bytes, list[str]]:
         return b"", [f"larger than {PATCH_MAX:,} bytes"]
     text: list[bytes] = []
     binary: list[bytes] = []
-    for file in _FILE.split(diff.out):
-        (binary if _BINARY.search(file) else text).append(file)
+    for file in re.split(_FILE, diff.out):
+        (binary if re.search(_BINARY, file) else text).append(file)
     # One binary file would keep all others from being applied.
     return b"".join(text), _named("binary", [_name_in(file) for file in binary])
 
 
 def _name_in(file: bytes) -> str:
     """The file that a part of a patch is about, as git writes it: with escapes when it is peculiar."""
-    moved = _MOVED.search(file)
+    moved = re.search(_MOVED, file)
     if moved:
         return _unquoted(moved[1])
     # `diff --git a/NAME b/NAME`: both halves are equally long, whatever is in the name.
@@ -186,7 +187,7 @@ def _named(what: str, names: list[str]) -> list[str]:
 
 def _changed_submodules(status: str) -> list[str]:
     """The submodules in which something is not committed, of `git status --porcelain=v2 -z`."""
-    found = (_IN_SUBMODULE.fullmatch(line) for line in status.split("\0"))
+    found = (re.fullmatch(_IN_SUBMODULE, line) for line in status.split("\0"))
     return [_printable(match[2].encode()) for match in found if match]
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import codecs
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -39,7 +41,7 @@ _NO_CHECKPOINTS = {
     f"{CONTAINER_BASE}/output/failure": "the reason why a job failed",
     **_KERNEL,
 }
-_PLACE = re.compile(r"(.+):(\d+):(\d+)", re.DOTALL)
+_PLACE = r"(?s)(.+):(\d+):(\d+)"
 
 
 @frozen
@@ -71,7 +73,8 @@ class Configs:
 
     Attributes:
         sagemaker: The SageMaker config as a frozen YACS node.
-        sagemaker_yaml: The same as it is archived: complete, and independent of the folder it was written in.
+        archived_sagemaker: The same as it is archived: complete, and independent of the folder it was written in; as values,
+            or as the bytes of an archive.
         training_yaml: The training config as it is archived: the bytes that the job will read.
         source: The training code.
         texts: What people wrote: both files, as read.
@@ -84,7 +87,7 @@ class Configs:
     """
 
     sagemaker: Mapping[str, Any]
-    sagemaker_yaml: bytes
+    archived_sagemaker: Mapping[str, Any] | bytes
     training_yaml: bytes
     source: Source
     texts: tuple[Text, ...]
@@ -93,6 +96,12 @@ class Configs:
     training_changes: Mapping[str, str]
     allow_unknown_instance_type: bool
     log_samples: tuple[str, ...] | None = None
+
+    @cached_property
+    def sagemaker_yaml(self) -> bytes:
+        """The SageMaker config as it is archived, in YAML."""
+        archived = self.archived_sagemaker
+        return archived if isinstance(archived, bytes) else strict_yaml.dump(archived)
 
     @property
     def training_sha256(self) -> str:
@@ -149,10 +158,13 @@ def load(
     archived = {**values, "TRAINING_CONFIG": TRAINING_CONFIG_FILE, "SOURCE": {**values["SOURCE"], "DIR": ""}}
     return Configs(
         sagemaker=defaults.frozen(values),
-        sagemaker_yaml=strict_yaml.dump(archived),
+        archived_sagemaker=archived,
         training_yaml=strict_yaml.dump(training.values),
         source=source,
-        texts=tuple(Text(str(file), file.read_text("utf-8-sig")) for file in (path, training_path)),
+        texts=tuple(
+            Text(str(file), file.read_bytes().removeprefix(codecs.BOM_UTF8).decode())
+            for file in (path, training_path)
+        ),
         overrides=overrides,
         warnings=tuple(merged.warnings + training.warnings),
         training_changes=_changes(default_values(own.schema.root), training.values) if own else {},
@@ -215,7 +227,7 @@ def load_archived(
     archived = {**merged.values, "SOURCE": {**merged.values["SOURCE"], "DIR": ""}}
     return Configs(
         sagemaker=defaults.frozen(merged.values),
-        sagemaker_yaml=strict_yaml.dump(archived) if settings else sagemaker.data,
+        archived_sagemaker=archived if settings else sagemaker.data,
         training_yaml=strict_yaml.dump(merged_training.values) if train else training.data,
         source=source,
         texts=(),
@@ -461,7 +473,7 @@ def _in_order(problems: list[Problem]) -> list[Problem]:
     files: dict[str, int] = {}
 
     def position(problem: Problem) -> tuple[int, int, int]:
-        place = _PLACE.fullmatch(problem.where)
+        place = re.fullmatch(_PLACE, problem.where)
         name, line, column = place.groups() if place else (problem.where, 0, 0)
         return files.setdefault(name, len(files)), int(line), int(column)
 

@@ -7,7 +7,6 @@ service, which answers only after everything has been uploaded; here they are ch
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections.abc import Iterator
 from functools import cache
 from typing import Any
@@ -152,6 +151,8 @@ def _shape(reference: dict[str, Any]) -> dict[str, Any]:
 def _matches(pattern: str, value: str) -> bool:
     """Whether one of the model's patterns matches the whole value."""
     if r"\p{L}" in pattern:
+        import unicodedata  # noqa: PLC0415 - few launches have tags
+
         value = "".join(_SAMPLES.get(unicodedata.category(character)[0], character) for character in value)
     return _compiled(pattern).fullmatch(value.translate(_LINE_ENDS)) is not None
 

@@ -38,7 +38,7 @@ _CONSTANTS = {
     **dict.fromkeys(("false", "False", "FALSE"), False),
 }
 _DECIMAL = re.compile(r"[-+]?[0-9]+")
-_OCTAL_OR_HEXADECIMAL = re.compile(r"0o[0-7]+|0x[0-9a-fA-F]+")
+_OCTAL_OR_HEXADECIMAL = r"0o[0-7]+|0x[0-9a-fA-F]+"
 _FLOAT = re.compile(r"[-+]?(?:\.[0-9]+|[0-9]+\.[0-9]*|[0-9]+(?=[eE]))(?:[eE][-+]?[0-9]+)?")
 _NOT_FINITE = re.compile(r"[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)")
 
@@ -48,8 +48,8 @@ _BAD_CHARACTER = r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff
 _BAD_ASCII = r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]"
 _LINE_BREAK = re.compile(r"\r\n|\r|\n")
 _DIRECTIVE = re.compile(r"(?:\A|[\r\n])(%[^\r\n]*)")
-_VERSION_DIRECTIVE = re.compile(r"%YAML[ \t]+1\.2[ \t]*(?:[ \t]#.*)?")
-_QUOTED = re.compile(r""" "(?:[^"\\]|\\.)*" | '(?:[^']|'')*' """, re.DOTALL | re.VERBOSE)
+_VERSION_DIRECTIVE = r"%YAML[ \t]+1\.2[ \t]*(?:[ \t]#.*)?"
+_QUOTED = r"""(?sx) "(?:[^"\\]|\\.)*" | '(?:[^']|'')*' """
 
 # Attributes of a YACS node (yacs 0.1.8), which is a dict: as keys they could not be reached with a dot.
 _RESERVED_KEYS = frozenset(dir(dict)) | frozenset(
@@ -195,7 +195,7 @@ def _resolve(text: str) -> bool | int | float | str | None:
         return text
     if _DECIMAL.fullmatch(text):
         return int(text)
-    return int(text, 0) if _OCTAL_OR_HEXADECIMAL.fullmatch(text) else text
+    return int(text, 0) if re.fullmatch(_OCTAL_OR_HEXADECIMAL, text) else text
 
 
 def _bytes_of(path: Path) -> bytes:
@@ -277,7 +277,7 @@ def _parse_value(text: str, name: str, parser: _Parser) -> Node:
         raise ConfigError([Problem(name, "larger than 1 MiB")])
     expected = "a list or mapping as in a YAML file, or text in quotes"
     document = _Document(text, lambda _line, _column: name, expected)
-    if text.startswith(("[", "{")) or _QUOTED.fullmatch(text):
+    if text.startswith(("[", "{")) or re.fullmatch(_QUOTED, text):
         return document.root(parser)
     return document.only_scalar()
 
@@ -379,7 +379,7 @@ class _Document:
 
     def _check_directives(self) -> None:
         for number, match in enumerate(_DIRECTIVE.finditer(self._text)):
-            if number > 0 or not _VERSION_DIRECTIVE.fullmatch(match[1]):
+            if number > 0 or not re.fullmatch(_VERSION_DIRECTIVE, match[1]):
                 place = self._places.of(match.start(1))
                 self._report(place, "no directive is allowed except one %YAML 1.2", value=_shown(match[1]))
                 raise _GaveUpError
