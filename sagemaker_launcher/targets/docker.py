@@ -5,16 +5,12 @@ https://docs.aws.amazon.com/sagemaker/latest/dg/your-algorithms-training-algo-do
 
 from __future__ import annotations
 
-import errno
 import os
-import shutil
-import stat
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import field
 from functools import cached_property
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,6 +23,7 @@ from sagemaker_launcher.events import Events
 from sagemaker_launcher.frozen import frozen
 from sagemaker_launcher.images.checks import Start, login_command, notes_on_start
 from sagemaker_launcher.job import Job
+from sagemaker_launcher.rehearsal.code_copy import check_copyable, copy_code
 from sagemaker_launcher.rehearsal.head_start import HeadStart
 from sagemaker_launcher.rehearsal.hosts import Host, hosts_of
 from sagemaker_launcher.rehearsal.inputs import FAST_FILE
@@ -54,10 +51,6 @@ if TYPE_CHECKING:
 
 _PLATFORM = "linux/amd64"
 _PULL_TIMEOUT_S = 3600.0
-# Neither belongs to what a Dockerfile would copy.
-_NOT_COPIED = ("__pycache__", ".git")
-_NAMED = 10  # of the files that cannot be copied
-_KINDS = {stat.S_IFIFO: "a named pipe", stat.S_IFSOCK: "a socket"}
 # What the program takes from ~/.docker/config.json otherwise. https://docs.docker.com/engine/cli/proxy/
 _PROXIES = frozenset(
     spelt
@@ -114,7 +107,7 @@ class DockerTarget:
             NotFoundError: A channel has no objects.
         """
         if self._code_folder:
-            _check_copyable(self._code_folder)  # while the engine looks the image up
+            check_copyable(self._code_folder)  # while the engine looks the image up
         digest = self._get_ready(job, request, events)
         self._head_start = self._runner(request, self._space, events).head_start_now()
         return Prepared(digest)
@@ -248,7 +241,7 @@ class _Runner:
         name = self._name(host)
         self._containers.append(name)
         if self.code:
-            _copy_code(self.code, tree.code)
+            copy_code(self.code, tree.code)
         return ContainerProgram(
             self.engine,
             name,
@@ -410,55 +403,6 @@ class _Runner:
 
         isolated = self.request.get("EnableNetworkIsolation", False)
         return Network.create(self.engine, self.space.identifier, hosts, isolated=isolated)
-
-
-def _check_copyable(folder: Path) -> None:
-    """Finds what `_copy_code` would fail on, before there is anything of the launch that could be left."""
-    found = list(islice(_not_copyable(str(folder)), _NAMED + 1))
-    if found:
-        shown = sorted(f"{os.path.relpath(path, folder)} ({why})" for path, why in found[:_NAMED])
-        more = ", and more" if len(found) > _NAMED else ""
-        raise EnvironmentProblemError(
-            f"cannot copy {folder}: {', '.join(shown)}{more}",
-            hint="only files, folders and links that you may read can be in SOURCE.DIR: move the others elsewhere",
-            code="no_source",
-        )
-
-
-def _not_copyable(folder: str) -> Iterator[tuple[str, str]]:
-    """What cannot be copied, and why."""
-    folders = [folder]
-    while folders:
-        folder = folders.pop()
-        try:
-            found = os.scandir(folder)
-        except OSError as error:
-            yield folder, str(error.strerror)
-            continue
-        with found:
-            for entry in found:
-                if entry.name in _NOT_COPIED or entry.is_symlink():
-                    continue
-                if entry.is_dir():
-                    folders.append(entry.path)
-                elif not entry.is_file():
-                    yield entry.path, _KINDS.get(stat.S_IFMT(entry.stat().st_mode), "a device")
-                elif not os.access(entry.path, os.R_OK):
-                    yield entry.path, os.strerror(errno.EACCES)
-
-
-def _copy_code(source: Path, target: Path) -> None:
-    """Makes a copy, as in an image: what the program writes there, as root, is not for the user's folder."""
-    try:
-        shutil.copytree(source, target, symlinks=True, ignore=shutil.ignore_patterns(*_NOT_COPIED))
-    except OSError as error:
-        # copytree goes on as far as it can, and lists at the end what it could not copy: source, target and why.
-        why = error.args[0][0][2] if isinstance(error, shutil.Error) else error
-        raise EnvironmentProblemError(
-            f"cannot copy {source}: {why}",
-            hint="only files, folders and links can be in SOURCE.DIR",
-            code="no_source",
-        ) from error
 
 
 def _has_gpus_here() -> bool:
