@@ -166,11 +166,16 @@ def print_findings(subject: str, groups: Mapping[str, Iterable[Finding]]) -> Non
             answer.line((f"{'fix:':>{width + 9}} ", "cyan"), (line, ""))
 
 
-def error_document(error: LauncherError) -> dict[str, Any]:
-    """What any command answers under `--json` when it fails."""
+def error_document(error: LauncherError, exit_code: int | None = None) -> dict[str, Any]:
+    """What any command answers under `--json` when it fails.
+
+    Args:
+        error: What went wrong.
+        exit_code: The command's exit code, when it is not the error's own.
+    """
     document: dict[str, Any] = {
         "code": error.code,
-        "exit": int(error.exit_code),
+        "exit": int(error.exit_code if exit_code is None else exit_code),
         "message": error.message,
         "hint": error.hint,
     }

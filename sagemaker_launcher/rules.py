@@ -16,6 +16,9 @@ from sagemaker_launcher.naming import ImageUri, RoleArn, S3Uri, experiment_name_
 from sagemaker_launcher.rehearsal.metrics import compiled
 from sagemaker_launcher.spelling import nearest
 
+# The model's pattern of ChannelName takes them.
+_OTHER_FOLDERS = (".", "..")
+_NO_CHANNEL = "is no name for a channel: its data would lie in another channel's folder"
 _ACCOUNT = re.compile("[0-9]{12}")
 _TAGS_MAX = 48  # the service allows 50, and this tool adds two
 _TAG_VALUE_MAX = 256
@@ -80,6 +83,22 @@ def _names(job: Job) -> Iterator[Violation]:
             f"the experiment's folder has {len(folder) + 1} characters, and the job's tag that names it takes "
             f"{_TAG_VALUE_MAX}; shorten S3.CONFIGS or EXPERIMENT_NAME",
         )
+    refused = sorted({character for character in folder if not _can_be_in_a_tag(character)})
+    if refused:
+        yield Violation(
+            "S3.CONFIGS",
+            f"the experiment's folder is also the value of a tag of the job, which cannot have {' '.join(map(repr, refused))} in"
+            " it; letters, digits, spaces and _ . : / = + - @ can be",
+        )
+
+
+def _can_be_in_a_tag(character: str) -> bool:
+    """The model's TagValue."""
+    if character.isascii():
+        return character.isalnum() or character in " _.:/=+-@"
+    from unicodedata import category  # noqa: PLC0415 - few archives have such names
+
+    return category(character)[0] in "LZN"
 
 
 def _region(job: Job) -> Iterator[Violation]:
@@ -255,8 +274,12 @@ def _channels(job: Job) -> Iterator[Violation]:
         yield Violation(
             "ESTIMATOR.MODEL_CHANNEL_NAME", f"a channel is already called {job.model_channel_name!r}"
         )
+    if job.model_uri and job.model_channel_name in _OTHER_FOLDERS:
+        yield Violation("ESTIMATOR.MODEL_CHANNEL_NAME", f"{job.model_channel_name!r} {_NO_CHANNEL}")
     for channel in data:
         key = f"CHANNELS.{channel.name}"
+        if channel.name in _OTHER_FOLDERS:
+            yield Violation(key, f"{channel.name!r} {_NO_CHANNEL}")
         yield from _file_system(channel, job, key) if channel.file_system else _s3_channel(channel, job, key)
         yield from _bucket_owner(channel, job, key)
         for name in sorted(set(channel.instance_groups) - groups):

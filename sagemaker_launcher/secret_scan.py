@@ -67,7 +67,7 @@ class Scan:
 def scan_text(text: str, name: str) -> Scan:
     """Looks for secrets in a file's text; `name` is shown, and its suffix tells code from data."""
     code = _is_code(name)
-    lines = (_Line(name, number, line, code) for number, line in enumerate(text.split("\n"), start=1))
+    lines = (_Line(name, number, line, code) for number, line in enumerate(_split(text), start=1))
     return _sort(_findings(lines, _formats_in(text)))
 
 
@@ -101,6 +101,11 @@ def refuse(scans: Iterable[Scan]) -> None:
     if found:
         message = "\n".join(["the archive would hold what looks like a secret:", *found])
         raise UnsafeError(message, hint=_HINT, code="secret_found")
+
+
+def _split(text: str) -> list[str]:
+    """The lines of a text as YAML's readers see them: a carriage return ends one, too."""
+    return text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
 
 
 @frozen
@@ -157,7 +162,7 @@ def _findings(lines: Iterable[_Line], formats: tuple[_Format, ...]) -> Iterator[
 
 
 def _in_value(key: str, value: str, where: str) -> Iterator[tuple[Finding, bool]]:
-    lines = [_Line(where, 0, line, code=False) for line in value.split("\n")]
+    lines = [_Line(where, 0, line, code=False) for line in _split(value)]
     found = list(_findings(lines, _formats_in(value)))
     literal = value.strip().strip("\"'")[:_VALUE_MAX]
     rule = _named_rule(key, literal)
@@ -565,7 +570,8 @@ def _lines_of(patch: str, name: str, side: _Side) -> Iterator[_Line]:
         marks = text[:width]
         if left:
             if side.other not in marks and not marks.startswith("\\"):
-                yield _Line(shown, number, text[width:], code, shown=side is _NEW or side.mark in marks)
+                for part in _split(text[width:]):  # git knows no line that ends with a carriage return alone
+                    yield _Line(shown, number, part, code, shown=side is _NEW or side.mark in marks)
                 number, left = number + 1, left - 1
         elif text.startswith(side.header):
             path = _path_in(text.removeprefix(side.header))

@@ -167,9 +167,16 @@ class FolderStorage:
         with _file_errors(uri), unfinished(self._root / _TEMPORARY) as temporary:
             shutil.copyfile(path, temporary)
             place = self._path(uri)
-            place.parent.mkdir(parents=True, exist_ok=True)
-            _remove_empty_folders(place)
-            temporary.replace(place)
+            try:
+                place.parent.mkdir(parents=True, exist_ok=True)
+                _remove_empty_folders(place)
+                temporary.replace(place)
+            except (FileExistsError, NotADirectoryError, IsADirectoryError) as error:
+                raise EnvironmentProblemError(
+                    f"{uri} cannot be written: in a folder that stands in for S3, nothing can be a file and a folder at once",
+                    hint="S3 itself would take it; for a rehearsal, give one of the two another name",
+                    code="no_such_place",
+                ) from error
 
     def delete(self, uri: S3Uri) -> None:
         with _file_errors(uri):

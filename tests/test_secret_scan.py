@@ -690,3 +690,34 @@ def test_importing_it_compiles_no_pattern() -> None:
         [sys.executable, "-c", code], cwd=ROOT, check=True, capture_output=True, text=True
     ).stdout
     assert answer == "0\n"
+
+
+# --- lines ---
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+def test_every_end_of_a_line_that_yaml_knows_is_one(end: str) -> None:
+    lines = [
+        "VERSION: 1",
+        f"WHAT: {GITHUB}",
+        f"# harmless: {MARK}",
+        "TAGS:",
+        "  db_password: >-",
+        f"    {PASSWORD}",
+    ]
+    found = scan_text(end.join([*lines, ""]), "config.yaml")
+    assert found.findings[0].rule == "a GitHub token"
+    assert [finding.line for finding in found.findings] == [2, 6]
+    assert found.allowed == ()
+    assert [finding.rule for finding in scan_values([("A", f"{GITHUB}{end}{MARK}")], "--set").findings] == [
+        "a GitHub token"
+    ]
+
+
+@pytest.mark.parametrize("end", ["\r\n", "\r"])
+def test_a_mark_covers_its_own_line_of_a_patch_only(end: str) -> None:
+    patch = f"--- a/x.yaml\n+++ b/x.yaml\n@@ -0,0 +1,1 @@\n+WHAT: {GITHUB}{end}# {MARK}{end}\n"
+    found = scan_patch(patch, "uncommitted.patch")
+    assert [(finding.name, finding.rule) for finding in found.findings] == [
+        ("x.yaml (uncommitted)", "a GitHub token")
+    ]

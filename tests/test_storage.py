@@ -223,8 +223,10 @@ def test_an_object_takes_the_place_of_folders_that_deleted_ones_have_left_and_of
     storage.upload(file, place)
     assert snapshot(tmp_path / "s3" / "team") == {"place": b"x"}
     storage.upload(file, S3Uri.parse("s3://team/full/three"))
-    with pytest.raises(NotFoundError, match="full"):
-        storage.upload(file, S3Uri.parse("s3://team/full"))
+    for key in ("full", "full/three/four", "full/three/four/five"):
+        with pytest.raises(EnvironmentProblemError, match=f"s3://team/{key} cannot be written"):
+            storage.upload(file, S3Uri.parse(f"s3://team/{key}"))
+    assert snapshot(tmp_path / "s3" / "team" / "full") == {"three": b"x"}
     (tmp_path / "s3" / "team" / "link").symlink_to(tmp_path / "elsewhere")
     storage.upload(file, S3Uri.parse("s3://team/link"))
     assert (tmp_path / "elsewhere" / "empty").is_dir()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import field
 from datetime import datetime, timezone
@@ -102,18 +102,19 @@ def wait(texts: tuple[str, ...], timeout_s: float | None, as_json: bool, **value
         error = waiting.wait(timeout_s)
         seen = waiting.views()
     views = [{**archived, **seen}[one.name] for one in subjects if one.name in archived or one.name in seen]
-    if as_json:
-        print_json(jobs_document(views) | (error_document(error) if error else {}))
-    else:
-        _print_waited(views)
-        if error:
-            print_error(error)
     ends = [
         archived[one.name].result.command_exit_code
         for one in subjects
         if one.name in archived and not one.missing
     ]
-    return waiting.exit_code([*ends, *(ExitCode.NOT_FOUND for one in subjects if one.missing)])
+    exit_code = waiting.exit_code([*ends, *(ExitCode.NOT_FOUND for one in subjects if one.missing)])
+    if as_json:
+        print_json(jobs_document(views) | (error_document(error, exit_code) if error else {}))
+    else:
+        _print_waited(views)
+        if error:
+            print_error(error)
+    return exit_code
 
 
 def _print_waited(views: Sequence[JobView]) -> None:
@@ -311,20 +312,25 @@ def _show(lines: Iterator[tuple[str, str]], subject: Subject, *, as_json: bool) 
 @click.option("--wait", "waits", is_flag=True, help="Come back when they have ended.")
 @job_options
 def stop(texts: tuple[str, ...], waits: bool, as_json: bool, **values: Any) -> int:  # noqa: ANN401 - typed by Session
-    """Stop each JOB; one that has ended is no error. Its program gets SIGTERM, and SIGKILL 120 seconds later."""
+    """Stop each JOB; one that has ended is no error. Its program gets SIGTERM, and SIGKILL 120 seconds later.
+
+    Nothing is stopped when one of them is not there.
+    """
     session, stopping = Session(values), _Stopping()
     with stopping.explained():
-        for subject in session.subjects(texts):
-            stopping.stop(session, subject)
+        stopping.look_at(session, session.subjects(texts))
+        errors = stopping.stop(session)
         if not as_json:
             for one in stopping.done:
                 print_stop(one.subject.name, one.said, one.kept)
-        error = stopping.wait(session) if waits else None
-    if error:
-        raise error
+        if waits and (lost := stopping.wait(session)):
+            errors.append(lost)
     if as_json:
-        print_json({"jobs": [one.document for one in stopping.done]})
-    return ExitCode.DONE
+        failed = error_document(_all_of(errors)) if errors else {}
+        print_json({"jobs": [one.document for one in stopping.done], **failed})
+    elif errors:
+        print_error(_all_of(errors))
+    return errors[0].exit_code if errors else ExitCode.DONE
 
 
 @frozen
@@ -351,17 +357,43 @@ class _Stopping:
 
     def __init__(self) -> None:
         self.done: list[_Stop] = []
+        self._running: list[tuple[Subject, dict[str, Any]]] = []  # on AWS, with their descriptions
         self._asking = ""
 
-    def stop(self, session: Session, subject: Subject) -> None:
-        """Stops one job."""
+    def look_at(self, session: Session, subjects: Sequence[Subject]) -> None:
+        """Looks at every job before any is stopped. Raises LauncherError for one that is not there or cannot be stopped."""
+        try:
+            for subject in subjects:
+                self._look_at(session, subject)
+        except LauncherError as error:
+            if len(subjects) > 1:
+                error.hint = "\n".join(filter(None, [error.hint, "nothing was stopped: leave it out"]))
+            raise
+
+    def _look_at(self, session: Session, subject: Subject) -> None:
         if subject.target != "aws":
             self.done.append(_rehearsal_stop(session.archived_view(subject), subject))
             return
         from sagemaker_launcher.jobs import jobs  # noqa: PLC0415 - boto3 only where AWS is meant
 
         client = session.aws(subject.region).client("sagemaker")
-        description = jobs.describe(client, subject.name)
+        self._running.append((subject, jobs.describe(client, subject.name)))
+
+    def stop(self, session: Session) -> list[LauncherError]:
+        """Stops what was looked at. Gives what went wrong: one that cannot be stopped keeps no other from it."""
+        errors = []
+        for subject, description in self._running:
+            try:
+                self._stop(session, subject, description)
+            except LauncherError as error:
+                errors.append(error)
+            self._asking = ""
+        return errors
+
+    def _stop(self, session: Session, subject: Subject, description: Mapping[str, Any]) -> None:
+        from sagemaker_launcher.jobs import jobs  # noqa: PLC0415 - as above
+
+        client = session.aws(subject.region).client("sagemaker")
         status, said = description["TrainingJobStatus"], "asked for; its program has 120 seconds to end"
         if status == "Stopping":
             said = "it is being stopped already"
@@ -375,7 +407,6 @@ class _Stopping:
         if subject.folder:
             kept["archive"] = str(subject.folder)
         self.done.append(_Stop(subject, status, said, kept))
-        self._asking = ""
 
     def wait(self, session: Session) -> LauncherError | None:
         """Waits for the end of what is being stopped."""
@@ -398,6 +429,14 @@ class _Stopping:
                 signal_number=interrupted.number,
                 hint=coming_back(program_name(), names) if names else "",
             ) from None
+
+
+def _all_of(errors: Sequence[LauncherError]) -> LauncherError:
+    """One error that says what all of them say."""
+    first = errors[0]
+    first.message = "\n".join(error.message for error in errors)
+    first.hint = "\n".join(dict.fromkeys(error.hint for error in errors if error.hint))
+    return first
 
 
 def _rehearsal_stop(view: JobView, subject: Subject) -> _Stop:

@@ -199,8 +199,8 @@ def _refuse_foreign_role(plan: story.Plan, aws: Aws) -> None:
     role, account = plan.job.role, aws.identity.account
     if RoleArn.parse(role).account != account:
         raise UnsafeError(
-            f"the archived role {role} is of another account than yours, {account}",
-            hint="name one of yours: --set ESTIMATOR.ROLE ARN; --yes takes the archived one",
+            f"the role {role} is of another account than yours, {account}",
+            hint="name one of yours: --set ESTIMATOR.ROLE ARN; --yes takes it all the same",
             code="foreign_role",
         )
 

@@ -46,7 +46,7 @@ class Subject:
     folder: S3Uri | None
     target: str
     region: str
-    missing: str = ""
+    missing: NotFoundError | None = None
 
     @property
     def reference(self) -> str:
@@ -94,6 +94,9 @@ class Session:
         else:
             with ThreadPoolExecutor(_CONCURRENT) as pool:
                 found = list(pool.map(self._find_or_miss if some_missing else self._find, texts))
+            for subject in found:
+                if subject.missing:
+                    self.events.note(f"{subject.missing.message}\n{subject.missing.hint}")
         return list({subject.name: subject for subject in found}.values())
 
     def _find(self, text: str) -> Subject:
@@ -103,7 +106,9 @@ class Session:
         try:
             return self._find(text)
         except NotFoundError as error:
-            return Subject(text, None, "", "", error.message)
+            if error.code == "bucket_not_found":
+                raise  # then it is not the job that is not there
+            return Subject(text, None, "", "", error)
 
     def _subject(self, reference: Reference) -> Subject:
         name, region, wanted = reference.job_name, reference.region, self._wanted_region
@@ -168,7 +173,7 @@ class Session:
     def archived_view(self, subject: Subject) -> JobView:
         """A rehearsal, or a job that is not there, as it is shown."""
         if subject.missing:
-            return JobView(subject.name, "", JobResult(NOT_FOUND, failure_reason=subject.missing))
+            return JobView(subject.name, "", JobResult(NOT_FOUND, failure_reason=subject.missing.message))
         from sagemaker_launcher.archive import archived_job  # noqa: PLC0415
 
         folder = subject.archived_in

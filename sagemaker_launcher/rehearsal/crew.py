@@ -5,6 +5,8 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
+from queue import Empty, SimpleQueue
 
 from sagemaker_launcher.frozen import frozen
 from sagemaker_launcher.rehearsal.hosts import Host
@@ -25,7 +27,7 @@ class Crew:
     def __init__(self) -> None:
         self._programs: dict[Host, Program] = {}
         self._lost: list[BaseException] = []  # why the end of a program cannot be told
-        self._news = threading.Event()
+        self._bell: SimpleQueue[None] = SimpleQueue()  # rings after each change of the other two
         self.ended: list[Ended] = []  # in the order in which they ended
 
     def add(self, host: Host, program: Program) -> None:
@@ -79,13 +81,13 @@ class Crew:
     def _wait_until(self, done: Callable[[], bool], until: float | None) -> bool:
         """Waits for something to be true, but not longer than until a time. Gives whether it is.
 
-        What has been heard is kept and looked at, never taken: so a signal may interrupt this anywhere.
+        What has been heard is kept and looked at, never taken: so a signal may interrupt this anywhere. (An Event would be
+        simpler, and a signal inside one can leave it locked for ever.)
 
         Raises:
             LauncherError: Contact with a program is lost.
         """
         while True:
-            self._news.clear()  # before we look: what comes after it is not missed
             if self._lost:
                 raise self._lost[0]
             if done():
@@ -93,7 +95,8 @@ class Crew:
             left_s = None if until is None else until - time.monotonic()
             if left_s is not None and left_s <= 0:
                 return False
-            self._news.wait(left_s)
+            with suppress(Empty):
+                self._bell.get(timeout=left_s)
 
     def _watch(self, host: Host, program: Program) -> None:
         try:
@@ -101,4 +104,4 @@ class Crew:
         except BaseException as error:  # noqa: BLE001 - whoever waits for the program raises it
             self._lost.append(error)
         finally:
-            self._news.set()
+            self._bell.put(None)

@@ -24,7 +24,7 @@ from sagemaker_launcher.rehearsal.program import start
 # are killed, which ends the file, too. https://docs.docker.com/reference/cli/docker/container/run/#env
 _COMMENT = "# …\n".encode()
 _FIRST, _REST = _COMMENT[:-2], _COMMENT[-2:]
-_COMES_WITHIN_S = 2.0
+_COMES_WITHIN_S = 5.0  # or never: a second start would not be faster
 _POLL_S = 0.0005
 # A program of another name may read its options' files elsewhere, or late.
 _PROGRAM = "docker"

@@ -91,7 +91,7 @@ def limits() -> dict[str, dict[str, Any]]:
     found["CHANNELS"]["propertyNames"] = {
         "pattern": f"^(?:{shapes['ChannelName']['pattern']})$",
         "maxLength": shapes["ChannelName"]["max"],
-        "not": {"const": "config"},
+        "not": {"enum": ["config", ".", ".."]},
     }
     return found | {"AWS.REGION": {"examples": list(service_model.known_regions())}} | _OWN
 

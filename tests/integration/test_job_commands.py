@@ -587,6 +587,37 @@ def test_an_interrupted_stop_says_whether_it_was_asked_for(
     assert " status one two\n" in err
 
 
+def test_nothing_is_stopped_when_one_of_several_is_not_there(
+    aws_cli: CommandLine, aws: AwsServer, job: Callable[..., str]
+) -> None:
+    job("one")
+    job("two")
+    refused = aws_cli("stop", "one", "nobodys", "two", *REGION)
+    assert refused.code == 6
+    assert "there is no job nobodys" in refused.err
+    assert "nothing was stopped" in refused.err
+    assert not aws.calls("StopTrainingJob")
+
+
+def test_a_stop_that_is_refused_keeps_no_other_job_from_being_stopped(
+    aws_cli: CommandLine, aws: AwsServer, job: Callable[..., str]
+) -> None:
+    for name in ("one", "two", "three"):
+        job(name)
+    aws.fail_next("StopTrainingJob", "AccessDeniedException", "not authorized", times=1)
+    done = aws_cli("stop", "one", "two", "three", "--json", *REGION)
+    assert [one["job_name"] for one in done.json["jobs"]] == ["two", "three"]
+    assert done.json["error"]["exit"] == done.code == 5
+    assert "stop the job one" in done.json["error"]["message"]
+    assert len(aws.calls("StopTrainingJob")) == 3
+
+    aws.fail_next("StopTrainingJob", "AccessDeniedException", "not authorized", times=1)
+    told = aws_cli("stop", "one", "two", *REGION)
+    assert told.code == 5
+    assert "two" in told.out
+    assert "stop the job one" in told.err
+
+
 def test_nobody_can_stop_what_is_not_there(aws_cli: CommandLine, aws: AwsServer) -> None:
     done = aws_cli("stop", "nobodys", *REGION)
     assert done.code == 6
