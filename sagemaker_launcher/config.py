@@ -206,7 +206,8 @@ def load_archived(
     settings = tuple(override for override in overrides if override.option == "--set")
     train = tuple(override for override in overrides if override.option == "--train")
     merged = merge(sagemaker_schema(), document, sagemaker.uri, settings)
-    if not any(override.key in {"SOURCE", "SOURCE.DIR"} for override in settings):
+    given = any(override.key in {"SOURCE", "SOURCE.DIR"} for override in settings)
+    if not given:
         # Which folder's code runs on this machine is for its user to say, and never for an archive.
         merged.values["SOURCE"]["DIR"] = ""
     merged_training = merge(schema_of_document(training_document), training_document, training.uri, train)
@@ -218,7 +219,8 @@ def load_archived(
         *_disagreements(merged.values, merged_training),
     ]
     source = _source(Path(), merged, problems)
-    source = source if source.folder else replace(source, folder=source_folder)
+    if not (source.folder or given):
+        source = replace(source, folder=source_folder)
     asked = train and not merged_training.problems
     own = _of_the_code(source.folder if asked else None, training_document, training.uri, train)
     problems += own.problems

@@ -26,6 +26,7 @@ from sagemaker_launcher.archive.experiments import (
     Archive,
     Experiment,
     Sealed,
+    beginner_of,
     headline_of,
     seals,
 )
@@ -278,10 +279,16 @@ def differences(plan: Plan, before: Experiment, checkout: CheckoutReader) -> tup
             old, new = (_tree(data, name) for data in (before.files[name], files[name]))
             found += config_differences(area, old, new)
     now = _manifest(plan, checkout.read(), {}, None, ())
-    uri = plan.job.checkpoints_uri
-    if uri and uri == before.request.get("CheckpointConfig", {}).get("S3Uri"):
-        found.append(Difference("checkpoints", "goes on from", "nothing", uri))
+    old_start = _start(before.checkpoints, before.manifest.job_name)
+    new_start = _start(plan.job.checkpoints_uri, plan.job.name)
+    if old_start != new_start:
+        found.append(Difference("checkpoints", "goes on from", old_start, new_start))
     return (*found, *code_differences(before.manifest, now))
+
+
+def _start(checkpoints: str, job_name: str) -> str:
+    """What a job goes on from: the checkpoints that another one began, or nothing."""
+    return checkpoints if checkpoints and beginner_of(checkpoints) != job_name else "nothing"
 
 
 def _archived(original: Experiment, name: str) -> ArchivedFile:
@@ -290,7 +297,7 @@ def _archived(original: Experiment, name: str) -> ArchivedFile:
 
 def _checkpoints(original: Experiment) -> str:
     """Where the job of an experiment keeps its checkpoints, by the sealed request."""
-    uri: str = original.request.get("CheckpointConfig", {}).get("S3Uri", "")
+    uri = original.checkpoints
     if not uri:
         raise UsageError(
             f"--resume: {original.folder} keeps no checkpoints",

@@ -49,16 +49,28 @@ CONFIG_KEYS = {
     "ResourceConfig.KeepAlivePeriodInSeconds": "ESTIMATOR.KEEP_ALIVE_PERIOD_IN_SECONDS",
     "ResourceConfig.TrainingPlanArn": "ESTIMATOR.TRAINING_PLAN",
     "ResourceConfig.InstancePlacementConfig": "ESTIMATOR.INSTANCE_PLACEMENT_CONFIG",
+    "ResourceConfig.InstancePlacementConfig.PlacementSpecifications": (
+        "ESTIMATOR.INSTANCE_PLACEMENT_CONFIG.PLACEMENT_SPECIFICATIONS"
+    ),
+    "ResourceConfig.InstancePlacementConfig.PlacementSpecifications.UltraServerId": (
+        "ESTIMATOR.INSTANCE_PLACEMENT_CONFIG.PLACEMENT_SPECIFICATIONS[].ULTRA_SERVER_ID"
+    ),
+    "ResourceConfig.InstancePlacementConfig.PlacementSpecifications.InstanceCount": (
+        "ESTIMATOR.INSTANCE_PLACEMENT_CONFIG.PLACEMENT_SPECIFICATIONS[].INSTANCE_COUNT"
+    ),
     "StoppingCondition.MaxRuntimeInSeconds": "ESTIMATOR.MAX_RUN",
     "StoppingCondition.MaxWaitTimeInSeconds": "ESTIMATOR.MAX_WAIT",
     "RetryStrategy": "ESTIMATOR.MAX_RETRY_ATTEMPTS",
     "VpcConfig.Subnets": "ESTIMATOR.SUBNETS",
     "VpcConfig.SecurityGroupIds": "ESTIMATOR.SECURITY_GROUP_IDS",
     "DebugHookConfig": "ESTIMATOR.DEBUGGER_HOOK_CONFIG",
+    "DebugHookConfig.HookParameters": "ESTIMATOR.DEBUGGER_HOOK_CONFIG.HOOK_PARAMETERS",
     "ProfilerConfig": "ESTIMATOR.PROFILER_CONFIG",
     "TensorBoardOutputConfig": "ESTIMATOR.TENSORBOARD_OUTPUT_CONFIG",
 }
-# The same within a channel.
+# Parts whose names are the user's own, dots and brackets included; the config has the same ones.
+_MAPPINGS = ("HyperParameters", "Environment", "DebugHookConfig.HookParameters")
+# The same as CONFIG_KEYS within a channel.
 _CHANNEL_KEYS = {
     "InputMode": "INPUT_MODE",
     "S3DataDistributionType": "DISTRIBUTION",
@@ -134,8 +146,9 @@ def config_key(path: str, request: Request) -> str:
         return ".".join(["CHANNELS", channel["ChannelName"], *members])
     if name == "Tags" and index:
         return f"TAGS.{request['Tags'][int(index)]['Key']}"
-    if parts[0] in ("HyperParameters", "Environment") and len(parts) > 1:
-        return f"{CONFIG_KEYS[parts[0]]}.{path.partition('.')[2]}"
+    for mapping in _MAPPINGS:
+        if path.startswith(f"{mapping}."):
+            return CONFIG_KEYS[mapping] + path.removeprefix(mapping)
     names = [part.partition("[")[0] for part in parts]
     for length in range(len(names), 0, -1):
         known = CONFIG_KEYS.get(".".join(names[:length]))

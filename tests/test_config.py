@@ -454,11 +454,22 @@ class TestRenamedKey:
 class TestJob:
     """Rules and the service's model, as they look from the config."""
 
+    def test_an_archive_may_have_every_name_that_a_tag_may_have(self, project: Project) -> None:
+        place = "s3://team/ab/c_d.e:f=g+h-i@j/\u00e9\u4e2d"
+        assert _load(project, ("--set", "S3.CONFIGS", place)).sagemaker["S3"]["CONFIGS"] == place
+
     @provokes(20)
     @pytest.mark.parametrize(
         ("sections", "key", "message"),
         [
             ({"S3": {"CONFIGS": ""}}, "S3.CONFIGS", "an S3 URI is needed"),
+            (
+                {"S3": {"CONFIGS": "s3://team/exp(1)"}},
+                "S3.CONFIGS",
+                "a tag of the job, which cannot have '(' ')'",
+            ),
+            ({"S3": {"CONFIGS": "s3://team/a&b,c%20"}}, "S3.CONFIGS", "which cannot have '%' '&' ','"),
+            ({"S3": {"CONFIGS": "s3://team/\U0001f600"}}, "S3.CONFIGS", "a tag of the job"),
             ({"S3": {"CONFIGS": "https://team/x"}}, "S3.CONFIGS", "has to start with s3://"),
             (
                 {"S3": {"CONFIGS": f"s3://team/{'x' * 300}"}},
@@ -485,6 +496,32 @@ class TestJob:
                 {"ESTIMATOR": {"ENVIRONMENT": {"A-B": "x"}}},
                 "ESTIMATOR.ENVIRONMENT.A-B",
                 "characters or a form",
+            ),
+            *(
+                (
+                    {
+                        "ESTIMATOR": {
+                            "DEBUGGER_HOOK_CONFIG": {
+                                "S3_OUTPUT_PATH": "s3://team/x",
+                                "HOOK_PARAMETERS": {name: "x"},
+                            }
+                        }
+                    },
+                    f"ESTIMATOR.DEBUGGER_HOOK_CONFIG.HOOK_PARAMETERS.{name}",
+                    f"has {len(name)} characters",
+                )
+                for name in ("", "k" * 257)
+            ),
+            (
+                {
+                    "ESTIMATOR": {
+                        "INSTANCE_PLACEMENT_CONFIG": {
+                            "PLACEMENT_SPECIFICATIONS": [{"ULTRA_SERVER_ID": f"u{n}"} for n in range(11)]
+                        }
+                    }
+                },
+                "ESTIMATOR.INSTANCE_PLACEMENT_CONFIG.PLACEMENT_SPECIFICATIONS",
+                "has 11 entries",
             ),
             # PYTHONUNBUFFERED and the hash are in every job.
             (

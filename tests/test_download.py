@@ -6,6 +6,7 @@ import hashlib
 import io
 import json
 import os
+import shutil
 import signal
 import tarfile
 import time
@@ -170,6 +171,74 @@ def test_what_is_replaced_meanwhile_is_not_mixed_with_what_has_come(
     assert snapshot(tmp_path / "to/model") == {"new.txt": b"new"}
 
 
+def test_what_is_missing_because_the_job_still_runs_is_told(
+    cli: CommandLine, project: Project, experiment: S3Uri
+) -> None:
+    folder = project.s3 / "team" / experiment.key
+    (folder / "result.json").unlink()
+    shutil.rmtree(folder / "logs")
+    shutil.rmtree(outputs(project, experiment))
+    done = cli("download", str(experiment), "--s3-root", project.s3, "--to", "to", "--json")
+    assert done.code == 0, done.err
+    assert [one["part"] for one in done.json["parts"]] == ["configs"]
+    for part in ("model", "output", "logs"):
+        assert f"the experiment has no {part}: nothing at s3://" in done.err
+    assert "the archive knows of no end of the job" in done.err
+
+
+def test_a_job_that_has_ended_and_left_little_is_not_asked_for_more(project: Project, tmp_path: Path) -> None:
+    project.program("print('loss=0.5')")
+    name = rehearse(project).request["TrainingJobName"]
+    experiment = S3Uri.parse(f"{ARCHIVE}/team/tiny/{name}/")
+    found, events = read_experiment(FolderStorage(project.s3), experiment), Listener()
+    got = Fetching(FolderStorage(project.s3), found, tmp_path / "to", events).fetch(())
+    assert ([one.part for one in got], events.notes) == (["logs", "configs"], [])
+
+
+def test_an_output_that_is_gone_is_told(project: Project, experiment: S3Uri, tmp_path: Path) -> None:
+    (outputs(project, experiment) / "output.tar.gz").unlink()
+    found, events = read_experiment(FolderStorage(project.s3), experiment), Listener()
+    Fetching(FolderStorage(project.s3), found, tmp_path / "to", events).fetch(())
+    [note] = events.notes
+    assert note.startswith("the experiment has no output: nothing at s3://")
+
+
+@provokes(81)
+def test_two_downloads_at_once_do_not_mix(
+    cli: CommandLine, project: Project, experiment: S3Uri, tmp_path: Path
+) -> None:
+    folder, refusals = tmp_path / "to", list[ConflictError]()
+
+    class Meanwhile(FolderStorage):
+        """Somebody else begins the same while an object comes."""
+
+        def download(self, uri: S3Uri, file: BinaryIO, tag: str = "", check: Check = no_check) -> None:
+            before = snapshot(folder)
+            with pytest.raises(ConflictError) as refused:
+                fetching(project, experiment, folder).fetch(("model",))
+            refusals.append(refused.value)
+            other = cli("download", str(experiment), "--s3-root", project.s3, "--to", folder)
+            assert (other.code, other.has_traceback) == (7, False)
+            assert snapshot(folder) == before
+            super().download(uri, file, tag, check)
+
+    fetching(project, experiment, folder, Meanwhile(project.s3)).fetch(("model",))
+    [refused] = refusals
+    assert refused.message == f"another download writes to {folder}"
+    assert "wait" in refused.hint
+    assert (folder / "model/weights.bin").stat().st_size == 3_000_000
+    assert fetching(project, experiment, folder).fetch(("output",))[0].files == 1
+
+
+def test_what_was_killed_before_it_signed_its_folder_keeps_nobody_out(
+    project: Project, experiment: S3Uri, tmp_path: Path
+) -> None:
+    (tmp_path / "to").mkdir()
+    (tmp_path / "to/.experiment").touch()
+    fetching(project, experiment, tmp_path / "to").fetch(("configs",))
+    assert (tmp_path / "to/.experiment").read_text() == f"{experiment}\n"
+
+
 @provokes(81)
 def test_nothing_is_ever_overwritten(project: Project, experiment: S3Uri, tmp_path: Path) -> None:
     folder = tmp_path / "to"
@@ -208,6 +277,7 @@ def test_a_hostile_key_is_refused_before_anything_comes(
     with pytest.raises(UnsafeError) as refused:
         fetching(project, experiment, tmp_path / "to", storage).fetch(("model",))
     assert refused.value.exit_code == 14
+    assert "--packed" not in refused.value.hint  # nothing is packed there
     assert {path.name for path in (tmp_path / "to").iterdir()} == {".experiment"}
 
 
@@ -234,6 +304,22 @@ def test_outputs_that_are_no_archive_come_as_files(
     assert snapshot(tmp_path / "to/model") == {"deep": None, "deep/weights.bin": b"weights", "empty": b""}
 
 
+@pytest.mark.parametrize("packed", [False, True])
+def test_what_a_job_without_compression_left_comes_as_files(
+    cli: CommandLine, project: Project, *, packed: bool
+) -> None:
+    done = launch(cli, project, "--set", "ESTIMATOR.DISABLE_OUTPUT_COMPRESSION", "true").json
+    words = ("download", done["job_name"], "--s3-root", project.s3, "--archive", ARCHIVE, "--to", "to")
+    for parts in (("--output",), ()):
+        got = cli(*words, *parts, *(["--packed"] * packed))
+        assert got.code == 0, got.err
+    found = snapshot(project.folder / "to")
+    assert found["output/curve.csv"] == b"1,2"
+    assert found["model/model.txt"] == b"weights"
+    names = {path.name for path in (project.folder / "to").iterdir()}
+    assert names == {".experiment", "model", "output", "logs", "configs"}
+
+
 def test_the_place_of_the_outputs_is_the_sealed_request_s(
     project: Project, experiment: S3Uri, tmp_path: Path
 ) -> None:
@@ -253,6 +339,25 @@ def test_a_damaged_archive_leaves_nothing_that_looks_whole(
     with pytest.raises(IntegrityError, match="damaged"):
         fetching(project, experiment, tmp_path / "to").fetch(("model",))
     assert {path.name for path in (tmp_path / "to").iterdir()} == {".experiment", ".incomplete"}
+
+
+@provokes(85)
+def test_nothing_stays_of_an_archive_that_is_refused(
+    project: Project, experiment: S3Uri, tmp_path: Path
+) -> None:
+    with tarfile.open(outputs(project, experiment) / "model.tar.gz", "w:gz") as tar:
+        tar.addfile(tarfile.TarInfo("../escaped"))
+    folder = tmp_path / "to"
+    with pytest.raises(UnsafeError) as refused:
+        fetching(project, experiment, folder).fetch(("model",))
+    assert "--packed" in refused.value.hint
+    assert set(snapshot(folder)) == {".experiment"}
+    # What has come of something else is still gone on with.
+    (folder / ".incomplete").mkdir()
+    (folder / ".incomplete/output-0123456789abcdef.tar.gz").write_bytes(b"half")
+    with pytest.raises(UnsafeError):
+        fetching(project, experiment, folder).fetch(("model",))
+    assert {path.name for path in (folder / ".incomplete").iterdir()} == {"output-0123456789abcdef.tar.gz"}
 
 
 def test_a_tampered_experiment_is_not_downloaded(

@@ -17,10 +17,18 @@ from typing import Any
 
 import pytest
 
-from sagemaker_launcher.archive.experiments import Archive, Summary, headline_of, read_experiment, seals
+from sagemaker_launcher.archive.experiments import (
+    Archive,
+    State,
+    Summary,
+    headline_of,
+    read_experiment,
+    seals,
+)
 from sagemaker_launcher.archive.headline import Headline
 from sagemaker_launcher.archive.history import Filter, History, Live, since, status_of
 from sagemaker_launcher.archive.history_cache import HistoryCache, Scan, recent_names
+from sagemaker_launcher.archive.listing import print_csv
 from sagemaker_launcher.archive.manifest import Author, Intent, Launch, Manifest
 from sagemaker_launcher.errors import UsageError
 from sagemaker_launcher.naming import S3Uri, job_name
@@ -361,6 +369,38 @@ def test_spreadsheets_get_a_column_for_each_metric_and_change_and_no_formulas(
     assert float(row["loss"]) == 5e-06
     assert row["SOLVER.BASE_LR"] == "0.5"
     assert row["NAME"] == "'=cmd|'/c calc'!A0"
+
+
+def test_no_two_columns_of_a_spreadsheet_have_one_name(cli: CommandLine, project: Project) -> None:
+    measured = [{"Name": name, "Regex": f"{name}=([0-9.]+)"} for name in ("SEED", "status", "loss")]
+    project.write(ESTIMATOR={"METRIC_DEFINITIONS": measured})
+    project.program("print('SEED=0.25 status=2 loss=3')")
+    launch(cli, project, "--train", "SEED", "7")
+    done = cli("list", "--s3-root", project.s3, "--archive", ARCHIVE, "--csv")
+    assert done.code == 0, done.err
+    header, row = csv.reader(io.StringIO(done.out))
+    assert len(set(header)) == len(header)
+    found = dict(zip(header, row, strict=True))
+    assert (float(found["metric SEED"]), found["config SEED"]) == (0.25, "7")
+    assert (found["status"], float(found["metric status"]), float(found["loss"])) == ("Completed", 2, 3)
+    assert "SEED" not in header
+
+
+@pytest.mark.parametrize(
+    ("value", "cell"),
+    [
+        ("-3", "-3"),
+        ("-1.5e-3", "-1.5e-3"),
+        ("-1e999", "'-1e999"),
+        ("-3+1", "'-3+1"),
+        ("-", "'-"),
+        ("+3", "'+3"),
+    ],
+)
+def test_negative_numbers_are_no_formulas(capsys: pytest.CaptureFixture[str], value: str, cell: str) -> None:
+    print_csv([Summary("digits-1", ROOT, State.FINISHED, headline(0, changed={"SHIFT": value}))])
+    [row] = csv.DictReader(io.StringIO(capsys.readouterr().out))
+    assert row["SHIFT"] == cell
 
 
 def test_options_of_lists_work_together(cli: CommandLine, project: Project) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -233,6 +234,38 @@ def test_outputs_that_are_gone_are_a_warning_of_the_deep_look_alone(
         assert {one["verdict"] for one in checks} == verdicts
 
 
+def test_an_object_with_a_longer_name_is_not_taken_for_the_model(cli: CommandLine, project: Project) -> None:
+    done = ran(launch(cli, project))
+    model = local(project, done["result"]["artifacts"]["model"])
+    model.rename(model.with_name("model.tar.gz.bak"))
+    checks = ran(cli("verify", done["job_name"], *place(project), "--deep", "--json"))["checks"]
+    assert {one["name"]: one["verdict"] for one in checks if one["group"] == "elsewhere"} == {
+        "model": "warning",
+        "output": "ok",
+    }
+
+
+@pytest.mark.parametrize("slash", ["/", ""])
+def test_loose_outputs_are_verified_by_their_folder(cli: CommandLine, project: Project, slash: str) -> None:
+    done = ran(launch(cli, project, "--set", "ESTIMATOR.DISABLE_OUTPUT_COMPRESSION", "true"))
+    result = local(project, done["experiment"]) / "result.json"
+    values = json.loads(result.read_text())
+    assert values["artifacts"]["model"].endswith("/output/model/")
+    values["artifacts"]["model"] = values["artifacts"]["model"].removesuffix("/") + slash
+    result.write_text(json.dumps(values))
+    # A sibling that comes first in a listing is something else.
+    (local(project, values["artifacts"]["model"]).parent / "model-old").write_text("x")
+
+    def verdict() -> str:
+        checks = ran(cli("verify", done["job_name"], *place(project), "--deep", "--json"))["checks"]
+        [found] = [one["verdict"] for one in checks if one["name"] == "model"]
+        return str(found)
+
+    assert verdict() == "ok"
+    shutil.rmtree(local(project, values["artifacts"]["model"]))
+    assert verdict() == "warning"
+
+
 # --- rerun ---
 
 
@@ -265,6 +298,107 @@ def test_a_job_that_may_still_run_is_not_joined(cli: CommandLine, project: Proje
     refused = cli("rerun", done["job_name"], "--resume", *place(project), "--json")
     assert (refused.code, refused.json["error"]["code"]) == (14, "may_still_run")
     assert cli("rerun", done["job_name"], "--resume", "--yes", *place(project)).code == 0
+
+
+def resume(cli: CommandLine, project: Project, name: str, *words: str) -> Finished:
+    return cli("rerun", name, "--resume", *words, *place(project), "--json")
+
+
+def lose(project: Project, answer: Any, *names: str) -> None:
+    """Takes the result of an experiment away, and further files of it, as if its launcher had been killed before."""
+    for name in ("result.json", *names):
+        (local(project, answer["experiment"]) / name).unlink()
+    stem = "*" + answer["job_name"]
+    for headline in (local(project, ARCHIVE) / "_headlines").glob(f"{stem}.*"):
+        headline.unlink() if headline.is_file() else shutil.rmtree(headline)
+
+
+def starts(answer: Any) -> list[tuple[str, str]]:
+    """The differences in what a job goes on from."""
+    return [(one["before"], one["after"]) for one in answer["differences"] if one["area"] == "checkpoints"]
+
+
+def test_two_jobs_do_not_go_on_from_the_same_checkpoints_at_once(cli: CommandLine, project: Project) -> None:
+    project.program(COUNTING)
+    first = ran(launch(cli, project, *CHECKPOINTS))
+    project.program("import time\nprint('running', flush=True)\ntime.sleep(60)\n")
+    running = cli.start("rerun", first["job_name"], "--resume", *place(project))
+    assert running.stderr is not None
+    next(line for line in running.stderr if line == "algo-1 | running\n")
+    try:
+        refused = resume(cli, project, first["job_name"])
+    finally:
+        running.terminate()
+        running.communicate()
+    [name] = ran(cli("show", first["job_name"], *place(project), "--json"))["reruns"]
+    error = refused.json["error"]
+    assert (refused.code, error["code"], name in error["message"]) == (14, "may_still_run", True)
+    project.program(COUNTING)
+    assert ran(resume(cli, project, first["job_name"]))["result"]["metrics"] == {"loss": 2.5}
+
+
+def test_whoever_else_writes_the_same_checkpoints_is_found_up_and_down_the_line(
+    cli: CommandLine, project: Project
+) -> None:
+    project.program(COUNTING)
+    first = ran(launch(cli, project, *CHECKPOINTS))
+    second = ran(resume(cli, project, first["job_name"]))
+    third = ran(resume(cli, project, second["job_name"]))
+    fresh = ran(cli("rerun", first["job_name"], *place(project), "--json"))
+    lose(project, fresh)  # it has checkpoints of its own
+    names = [one["job_name"] for one in (first, second, third)]
+    for number, writer in enumerate((third, second, first)):
+        path = local(project, writer["experiment"]) / "result.json"
+        result = path.read_bytes()
+        path.unlink()
+        for name in names:
+            refused = resume(cli, project, name, "--dry-run")
+            assert (refused.code, writer["job_name"] in refused.json["error"]["message"]) == (14, True), (
+                number
+            )
+        assert resume(cli, project, names[0], "--dry-run", "--yes").code == 0
+        path.write_bytes(result)
+    assert resume(cli, project, names[1], "--dry-run").code == 0
+    assert resume(cli, project, fresh["job_name"], "--dry-run").code == 14
+
+
+@pytest.mark.parametrize("lost", [(), ("launch.json",)])
+def test_whoever_is_known_not_to_write_any_more_keeps_nobody_from_going_on(
+    cli: CommandLine, project: Project, lost: tuple[str, ...]
+) -> None:
+    project.program(COUNTING)
+    first = ran(launch(cli, project, *CHECKPOINTS))
+    second = ran(resume(cli, project, first["job_name"]))
+    for one, other in ((second, first), (first, second)):
+        lose(project, one, *lost)
+        for name in (first["job_name"], second["job_name"]):
+            assert resume(cli, project, name, "--dry-run").code == 14
+        assert cli("doctor", "--repair", *place(project)).code == 0
+        for name in (one["job_name"], other["job_name"]):
+            assert resume(cli, project, name, "--dry-run").code == 0
+
+
+def test_what_a_job_goes_on_from_is_compared_with_what_the_other_went_on_from(
+    cli: CommandLine, project: Project
+) -> None:
+    project.program(COUNTING)
+    first = ran(launch(cli, project, *CHECKPOINTS))
+    again = ran(cli("rerun", first["job_name"], *place(project), "--json", "--dry-run"))
+    assert starts(again) == []
+    resumed = ran(resume(cli, project, first["job_name"]))
+    uri = f"s3://team/checkpoints/{first['job_name']}/"
+    fresh = ran(cli("rerun", resumed["job_name"], *place(project), "--json", "--dry-run"))
+    assert starts(fresh) == [(uri, "nothing")]
+    assert starts(ran(resume(cli, project, resumed["job_name"], "--dry-run"))) == []
+    twice = ran(resume(cli, project, first["job_name"], "--dry-run"))
+    assert starts(twice) == [("nothing", uri)]
+    last = twice["plan"][
+        "last_run"
+    ]  # of two runs within one second, the index may take either for the last one
+    assert starts(last) == ([] if last["experiment"] == resumed["experiment"] else [("nothing", uri)])
+    without = ("--set", "S3.CHECKPOINTS", "")
+    words = ("rerun", resumed["job_name"], *without, *place(project), "--json", "--dry-run")
+    assert starts(ran(cli(*words))) == [(uri, "nothing")]
 
 
 def test_an_experiment_is_repeated_in_another_account_region_and_bucket(

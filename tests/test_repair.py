@@ -303,3 +303,22 @@ def test_the_doctor_settles_what_a_killed_launcher_left(cli: CommandLine, projec
     assert "every experiment is told to its end" in cli("doctor", "--repair", *place).out
     project.program("print('loss=1')\n")
     assert launch(cli, project).code == 0
+
+
+@pytest.mark.parametrize(("lost", "state"), [("launch.json", "not started"), ("", "abandoned")])
+def test_what_was_settled_is_told_alike_by_all_commands(
+    cli: CommandLine, project: Project, lost: str, state: str
+) -> None:
+    first, second = (launch(cli, project).json for _ in range(2))
+    for name in filter(None, ("result.json", lost)):
+        (local(project, first["experiment"]) / name).unlink()
+    [headline] = (local(project, ARCHIVE) / "_headlines").glob(f"*{first['job_name']}.*")
+    headline.unlink()
+    place = ("--s3-root", project.s3, "--archive", ARCHIVE)
+    assert cli("doctor", "--repair", *place).code == 0
+    listed = {one["job_name"]: one["state"] for one in cli("list", *place, "--json").json["experiments"]}
+    assert listed == {first["job_name"]: state, second["job_name"]: "finished"}
+    assert cli("show", first["job_name"], *place, "--json").json["state"] == state
+    assert f"status {state}" in " ".join(cli("show", first["job_name"], *place).out.split())
+    told = cli("diff", first["job_name"], second["job_name"], *place, "--json").json["differences"]
+    assert [one["before"] for one in told if one["name"] == "status"] == [state]

@@ -170,6 +170,33 @@ class TestConfigKey:
             ),
             ("instance_groups", "InputDataConfig[3].ChannelName", "ESTIMATOR.MODEL_CHANNEL_NAME"),
             ("instance_groups", "InputDataConfig[3].DataSource.S3DataSource.S3Uri", "ESTIMATOR.MODEL_URI"),
+            ("spot_gpu", "HyperParameters.", "ESTIMATOR.HYPERPARAMETERS."),
+            ("spot_gpu", "HyperParameters.a[1].b", "ESTIMATOR.HYPERPARAMETERS.a[1].b"),
+            (
+                "observed",
+                "DebugHookConfig.HookParameters",
+                "ESTIMATOR.DEBUGGER_HOOK_CONFIG.HOOK_PARAMETERS",
+            ),
+            (
+                "observed",
+                "DebugHookConfig.HookParameters.save.a[1]",
+                "ESTIMATOR.DEBUGGER_HOOK_CONFIG.HOOK_PARAMETERS.save.a[1]",
+            ),
+            (
+                "ultraserver",
+                "ResourceConfig.InstancePlacementConfig.PlacementSpecifications",
+                "ESTIMATOR.INSTANCE_PLACEMENT_CONFIG.PLACEMENT_SPECIFICATIONS",
+            ),
+            (
+                "ultraserver",
+                "ResourceConfig.InstancePlacementConfig.PlacementSpecifications[1].UltraServerId",
+                "ESTIMATOR.INSTANCE_PLACEMENT_CONFIG.PLACEMENT_SPECIFICATIONS[1].ULTRA_SERVER_ID",
+            ),
+            (
+                "ultraserver",
+                "ResourceConfig.InstancePlacementConfig.PlacementSpecifications[0].InstanceCount",
+                "ESTIMATOR.INSTANCE_PLACEMENT_CONFIG.PLACEMENT_SPECIFICATIONS[0].INSTANCE_COUNT",
+            ),
             ("spot_gpu", "Something.New", "Something.New"),
         ],
     )
@@ -197,6 +224,8 @@ def _generic(key: str) -> str:
         return "TAGS"
     if parts[1:2] in (["HYPERPARAMETERS"], ["ENVIRONMENT"]):
         return ".".join(parts[:2])
+    if parts[2:3] == ["HOOK_PARAMETERS"]:
+        return ".".join(parts[:3])
     return ".".join(parts)
 
 

@@ -342,6 +342,14 @@ def test_the_rules_of_another_source_folder_are_asked_where_the_user_names_it(
     assert error["exit"] == 3
 
 
+def test_code_that_a_user_leaves_out_is_left_out(
+    cli: CommandLine, project: Project, experiment: Archived
+) -> None:
+    schema_of(project).write_text(SCHEMA + RULE)
+    error = refused(cli, project, experiment, *NO_EPOCHS, "--set", "SOURCE.DIR", "")
+    assert (error["exit"], error["code"]) == (15, "no_source")
+
+
 def test_without_an_override_of_the_training_config_no_rules_are_asked(
     cli: CommandLine, project: Project, experiment: Archived
 ) -> None:

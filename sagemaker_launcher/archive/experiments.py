@@ -59,6 +59,7 @@ _SEALABLE = (SAGEMAKER_CONFIG, TRAINING_CONFIG, REQUEST, PATCH)
 _FILE_MAX = 4 * 1024 * 1024  # bytes; no file of an experiment comes near
 _LOGS_MAX, _LOG_MAX = 4, 16 * 1024 * 1024  # files and bytes that are read again for a metric's course
 _FILES_MAX = 1000  # one page of a listing; an experiment has not that many files, a folder of experiments may have millions
+_RERUNS_MAX = 1000  # of one experiment: one page of a listing
 _HEADLINES_MAX = 10  # of one experiment; all that can be are its result's and one for each mark
 _INDEX, _HEADLINES, _RERUNS = (
     "_index",
@@ -80,6 +81,11 @@ class State(Enum):
     ABANDONED = "abandoned"  # somebody found out that the job's end will never be known
     UNREADABLE = "unreadable"  # its index entry or its result is not what this tool writes
 
+    @property
+    def may_run(self) -> bool:
+        """Whether the job may be running, as far as the archive knows."""
+        return self in {State.NOT_CONFIRMED, State.STARTED}
+
     @classmethod
     def of(cls, names: set[str]) -> State:
         """The state of a folder that holds files of these names."""
@@ -96,20 +102,14 @@ class State(Enum):
 
 @frozen
 class Experiment:
-    """An archived experiment, every file of it verified against the seal."""
+    """An archived experiment, every file of it verified against the seal; the state is read off the files that exist."""
 
     folder: S3Uri
     manifest: Manifest
     files: Mapping[str, bytes]
     launch: Launch | None
     result: JobResult | None
-
-    @property
-    def state(self) -> State:
-        """How far it came."""
-        if self.result:
-            return State.FINISHED
-        return State.STARTED if self.launch else State.NOT_CONFIRMED
+    state: State
 
     @property
     def request(self) -> dict[str, Any]:
@@ -117,6 +117,11 @@ class Experiment:
         if REQUEST not in self.files:
             return {}
         return mapping_from(self.files[REQUEST], str(self.folder / REQUEST))
+
+    @property
+    def checkpoints(self) -> str:
+        """Where its job keeps checkpoints, by the sealed request; empty when it keeps none."""
+        return _checkpoints_in(self.request)
 
 
 @frozen
@@ -246,6 +251,42 @@ class Archive:
         """The job names of the newest experiments that repeat one, newest first."""
         notes = self._storage.list((self._root / _RERUNS / job_name).folder, limit)
         return tuple(note.uri.name.removesuffix(".json").partition("-")[2] for note in notes)
+
+    def other_writers(self, job_name: str, checkpoints: str) -> list[str]:
+        """The job names of the other experiments that may still be writing the checkpoints of one.
+
+        A folder of checkpoints has the name of the job that began it. Whoever goes on from there is noted among the
+        reruns of that job, or among those of another one that has gone on from there.
+
+        Args:
+            job_name: The one.
+            checkpoints: Where its job keeps checkpoints, by its request.
+
+        Raises:
+            IntegrityError: What the archive has of another one is not what this tool writes.
+        """
+        first = beginner_of(checkpoints)
+        states: dict[str, State | None] = {job_name: None}
+        names, parents = [first], [name for name in {job_name, first} if launch_second(name)]
+        while parents:
+            for found in _in_parallel(self._storage, lambda name: self.reruns(name, _RERUNS_MAX), parents):
+                names += found
+            new = [name for name in dict.fromkeys(names) if name not in states and launch_second(name)]
+            told = _in_parallel(self._storage, lambda name: self._state_of_writer(name, checkpoints), new)
+            states.update(zip(new, told, strict=True))
+            names, parents = [], [name for name in new if states[name] and name != first]
+        return [name for name, state in states.items() if state and state.may_run]
+
+    def _state_of_writer(self, job_name: str, checkpoints: str) -> State | None:
+        """How far an experiment came whose job keeps its checkpoints in a place; None for any other."""
+        try:
+            uri = self.find(job_name) / REQUEST
+            request = mapping_from(self._storage.read(uri, _FILE_MAX), str(uri))
+        except NotFoundError:
+            return None  # it is in another archive, or its upload was never finished
+        if _checkpoints_in(request) != checkpoints:
+            return None
+        return State.of(names_in(self._storage, uri.parent))
 
     def record_log(self, folder: S3Uri, path: Path) -> None:
         """Keeps a log file beside the result, under its own name; each name is used once."""
@@ -534,9 +575,20 @@ def read_experiment(
     ]
     if problems:
         tampered(folder, problems)
-    return Experiment(
-        folder, manifest, files, launch, result_in(storage, folder) if RESULT in names else None
-    )
+    result = result_in(storage, folder) if RESULT in names else None
+    return Experiment(folder, manifest, files, launch, result, State.of(names))
+
+
+def beginner_of(uri: str) -> str:
+    """The name of the job that began a folder of checkpoints: each has one of its own, named after it."""
+    return uri.removesuffix("/").rpartition("/")[2]
+
+
+def _checkpoints_in(request: Mapping[str, Any]) -> str:
+    """Where a job keeps its checkpoints, by its request, which need not be of this tool; empty when it keeps none."""
+    place = request.get("CheckpointConfig")
+    uri = place.get("S3Uri") if isinstance(place, Mapping) else ""
+    return uri if isinstance(uri, str) else ""
 
 
 def experiment_root(folder: S3Uri, experiment_name: str) -> S3Uri:

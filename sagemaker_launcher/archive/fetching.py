@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
 import shutil
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO, TextIO, cast
 
@@ -25,12 +27,13 @@ from sagemaker_launcher.naming import S3Uri
 from sagemaker_launcher.storage import Storage, StoredObject
 
 PARTS = ("model", "output", "logs", "configs")
-_OWNER = ".experiment"  # names the experiment that a folder belongs to
+_OWNER = ".experiment"  # names the experiment that a folder belongs to; whoever writes to the folder locks it
 _INCOMPLETE = ".incomplete"  # a folder; what is in it is not whole
 _OBJECTS_MAX = 200_000
 _NOTHING = "part_not_found"
 CloudLog = Callable[[], Iterable[tuple[str, str]]]
 _ARCHIVES = {"model": "model.tar.gz", "output": "output.tar.gz"}
+_LOOSE = {"model": "model", "output": "data"}  # the folders of files that the request asks not to compress
 
 
 @frozen
@@ -85,49 +88,93 @@ class Fetching:
 
         Raises:
             NotFoundError: A part that was asked for does not exist.
-            ConflictError: The folder belongs to something else.
+            ConflictError: The folder belongs to something else, or another download writes to it.
             UnsafeError: A name or an archive could do harm.
             IntegrityError: Something is damaged, or changed meanwhile.
         """
-        self._claim()
-        found = []
-        for part in parts or PARTS:
-            try:
-                found.append(self._part(part))
-            except NotFoundError as error:
-                if parts or error.code != _NOTHING:
-                    raise
-        self._tidy()
-        return tuple(found)
+        with self._claimed():
+            found = tuple(self._named(parts) if parts else self._all())
+            self._tidy()
+        return found
 
-    def _claim(self) -> None:
-        """Takes the folder for this experiment, so that two never mix."""
-        uri = f"{self._experiment.folder}\n"
-        owner = self._folder / _OWNER
-        try:
-            self._folder.mkdir(parents=True, exist_ok=True)
-            if not owner.exists() and any(self._folder.iterdir()):
-                raise ConflictError(
-                    f"{self._folder} has something else in it",
-                    hint="name another folder: --to DIR",
-                    code="folder_taken",
-                )
+    def _named(self, parts: Sequence[str]) -> Iterator[Fetched]:
+        return map(self._part, parts)
+
+    def _all(self) -> Iterator[Fetched]:
+        """All parts that there are; those are told of that could have been there."""
+        missing = False
+        for part in PARTS:
             try:
-                with owner.open("x", encoding="utf-8") as file:
-                    file.write(uri)
-            except FileExistsError:
-                if owner.read_text("utf-8", "replace") != uri:
-                    raise ConflictError(
-                        f"{self._folder} belongs to another experiment",
-                        hint="name another folder: --to DIR",
-                        code="folder_taken",
-                    ) from None
-        except OSError as error:
-            raise _cannot_write(self._folder, error) from error
+                yield self._part(part)
+            except NotFoundError as error:
+                if error.code != _NOTHING:
+                    raise
+                if self._is_expected(part):
+                    missing = True
+                    self._events.note(error.message)
+        if missing and not self._experiment.result:
+            self._events.note(
+                "the archive knows of no end of the job: `wait` notes it; then run the same again"
+            )
+
+    def _is_expected(self, part: str) -> bool:
+        """Whether the archive does not know that the job left no such part."""
+        result = self._experiment.result
+        if not result or part not in _ARCHIVES or part in result.artifacts:
+            return True
+        # What AWS says of a job names its model only.
+        return part == "output" and self._experiment.manifest.target == "aws"
+
+    @contextmanager
+    def _claimed(self) -> Iterator[None]:
+        """Takes the folder for this experiment and, until the block ends, for this download, so that two never mix."""
+        with ExitStack() as opened:
+            try:
+                self._folder.mkdir(parents=True, exist_ok=True)
+                names = {path.name for path in self._folder.iterdir()}
+                if names and _OWNER not in names:
+                    raise _taken(f"{self._folder} has something else in it")
+                owner = opened.enter_context(_open_owner(self._folder / _OWNER))
+                self._lock(owner)
+                self._sign(owner, empty=names <= {_OWNER})
+            except OSError as error:
+                raise _cannot_write(self._folder, error) from error
+            yield
+
+    def _lock(self, owner: BinaryIO) -> None:
+        """Locks the folder as long as the file is open; the lock of a download that was killed is gone."""
+        try:
+            fcntl.flock(owner, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ConflictError(
+                f"another download writes to {self._folder}",
+                hint="wait until it has ended, or name another folder: --to DIR",
+                code="folder_busy",
+            ) from None
+
+    def _sign(self, owner: BinaryIO, *, empty: bool) -> None:
+        """Writes the experiment's name into the locked file, or makes sure that it is there.
+
+        Args:
+            owner: The file.
+            empty: Whether there was nothing else in the folder.
+        """
+        uri = f"{self._experiment.folder}\n".encode()
+        written = owner.read()
+        if not written and empty:  # just made, or by somebody who was killed at once
+            owner.write(uri)
+            owner.flush()
+        elif written != uri:
+            raise _taken(f"{self._folder} belongs to another experiment")
 
     def _part(self, part: str) -> Fetched:
-        target = self._folder / (_ARCHIVES[part] if self._packed and part in _ARCHIVES else part)
-        if target.exists() or target.is_symlink():
+        target = self._folder / part
+        if self._packed and part in _ARCHIVES:
+            packed = self._folder / _ARCHIVES[part]
+            # Files that lie there loose are no archive, and get no name of one.
+            if _is_there(packed) or self._archived(part):
+                target = packed
+        if _is_there(target):
             self._events.note(f"{target} is there already, and stays as it is")
             return Fetched(part, target, 0)
         try:
@@ -151,13 +198,16 @@ class Fetching:
             return self._lines(self._cloud_log, target)
         if part == "logs":
             return self._tree((self._experiment.folder / LOGS).folder, part, target)
-        place = self._outputs
-        whole = place / _ARCHIVES[part]
-        for item in self._storage.list(whole, 1):
-            if item.uri == whole:
-                return self._archive(item, part, target)
+        archive = self._archived(part)
+        if archive:
+            return self._archive(archive, part, target)
         # The service leaves a folder where the request asks for no compression.
-        return self._tree((place / part).folder, part, target)
+        return self._tree((self._outputs / _LOOSE[part]).folder, part, target)
+
+    def _archived(self, part: str) -> StoredObject | None:
+        """The archive that holds the model or the output; None where there is none."""
+        whole = self._outputs / _ARCHIVES[part]
+        return next((item for item in self._storage.list(whole, 1) if item.uri == whole), None)
 
     @property
     def _outputs(self) -> S3Uri:
@@ -173,13 +223,17 @@ class Fetching:
 
     def _archive(self, item: StoredObject, part: str, target: Path) -> int:
         path = self._whole(item, self._unfinished(f"{part}-{_short(item)}.tar.gz"), part)
-        if self._packed:
+        if target.name == _ARCHIVES[part]:
             path.rename(target)
             return 1
         unfinished = self._unfinished(part)
         shutil.rmtree(unfinished, ignore_errors=True)
-        with self._events.progress(f"unpacking {part}", item.size) as told:
-            files = unpack(path, unfinished, told=told)
+        try:
+            with self._events.progress(f"unpacking {part}", item.size) as told:
+                files = unpack(path, unfinished, told=told)
+        except UnsafeError:
+            self._remove(path)
+            raise
         unfinished.rename(target)
         path.unlink()
         return files
@@ -260,6 +314,12 @@ class Fetching:
             )
         return path
 
+    def _remove(self, path: Path) -> None:
+        """Removes what nobody should have, and its folder unless a part that is to be gone on with is in it."""
+        with suppress(OSError):
+            path.unlink()
+            path.parent.rmdir()
+
     def _unfinished(self, name: str) -> Path:
         return self._folder / _INCOMPLETE / name
 
@@ -286,6 +346,19 @@ class _Counting:
 
     def truncate(self) -> int:
         return self._file.truncate()
+
+
+def _is_there(path: Path) -> bool:
+    return path.exists() or path.is_symlink()
+
+
+def _open_owner(path: Path) -> BinaryIO:
+    """A file to read and write, made when it is missing, reached through no link."""
+    return os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666), "r+b")
+
+
+def _taken(message: str) -> ConflictError:
+    return ConflictError(message, hint="name another folder: --to DIR", code="folder_taken")
 
 
 def _short(item: StoredObject) -> str:

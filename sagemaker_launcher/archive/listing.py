@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import csv
 import io
+import math
+import re
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict
 from typing import Any
@@ -17,6 +20,7 @@ _METRICS_SHOWN, _CHANGES_SHOWN = 3, 4
 _MINUTE, _HOUR = 60, 3600
 # What spreadsheets take for the beginning of a formula: https://owasp.org/www-community/attacks/CSV_Injection
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
+_NEGATIVE = re.compile(r"-[0-9]+(\.[0-9]+)?([eE][+-]?[0-9]+)?")
 _COLUMNS: dict[str, Callable[[Summary], str]] = {
     "created": lambda one: one.headline.created_at[:19].replace("T", " "),
     "experiment": lambda one: one.headline.experiment_name,
@@ -53,7 +57,8 @@ def print_list(summaries: Iterable[Summary]) -> None:
 def print_csv(summaries: Sequence[Summary]) -> None:
     """Experiments for a spreadsheet, with a column for each metric and each changed key that any of them has.
 
-    A text that a spreadsheet would take for a formula gets an apostrophe before it.
+    A text that a spreadsheet would take for a formula gets an apostrophe before it. A name that several columns would have is
+    qualified: `metric LR`, `config LR`.
     """
     documents = [_document(summary) for summary in summaries]
     metrics = sorted({name for document in documents for name in document["metrics"]})
@@ -61,7 +66,7 @@ def print_csv(summaries: Sequence[Summary]) -> None:
     plain = [name for name in (documents[0] if documents else ()) if name not in {"metrics", "changed"}]
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow([_cell(name) for name in (*plain, *metrics, *changed)])
+    writer.writerow([_cell(name) for name in _header(plain, metrics, changed)])
     for document in documents:
         cells = [document[name] for name in plain]
         cells += [document["metrics"].get(name, "") for name in metrics]
@@ -94,6 +99,16 @@ def _document(summary: Summary) -> dict[str, Any]:
     }
 
 
+def _header(plain: Sequence[str], metrics: Sequence[str], changed: Sequence[str]) -> list[str]:
+    """The names of all columns. The plain ones always keep theirs."""
+    times = Counter([*plain, *metrics, *changed])
+    return [
+        *plain,
+        *(f"metric {name}" if times[name] > 1 else name for name in metrics),
+        *(f"config {name}" if times[name] > 1 else name for name in changed),
+    ]
+
+
 def _more(texts: list[str], shown: int) -> list[str]:
     return texts if len(texts) <= shown else [*texts[:shown], f"and {len(texts) - shown} more"]
 
@@ -101,5 +116,12 @@ def _more(texts: list[str], shown: int) -> list[str]:
 def _cell(value: object) -> str:
     if isinstance(value, str):
         text = safe(value)
+        if _is_negative(text):
+            return text
         return f"'{text}" if text.startswith(_FORMULA) or value.startswith(_FORMULA) else text
     return "" if value is None else str(value)
+
+
+def _is_negative(text: str) -> bool:
+    """Whether a text that begins as a formula is just a number, which nothing has to be done about."""
+    return bool(_NEGATIVE.fullmatch(text)) and math.isfinite(float(text))

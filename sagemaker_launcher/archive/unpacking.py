@@ -24,6 +24,7 @@ _HEADERS_MAX = (
 _NAME_MAX, _DEPTH_MAX = 255, 64  # bytes of a part of a path, and parts
 _LINKS_MAX = 40  # on the way to one file, as on Linux
 _ODD, _POWERFUL = "it is neither a file nor a folder nor a link", "it would run with somebody else's rights"
+_PACKED = "--packed keeps the archive as it is"
 _SPECIAL = stat.S_ISUID | stat.S_ISGID | stat.S_ISVTX
 
 
@@ -43,9 +44,14 @@ class Limits:
 
 
 class Names:
-    """The paths that have been taken below a folder, on file systems that know no upper and lower case, too."""
+    """The paths that have been taken below a folder, on file systems that know no upper and lower case, too.
 
-    def __init__(self) -> None:
+    Args:
+        hint: What to do about a path that is refused.
+    """
+
+    def __init__(self, hint: str = "") -> None:
+        self._hint = hint
         self._folders: dict[str, str] = {}
         self._files: dict[str, str] = {}
 
@@ -58,16 +64,16 @@ class Names:
         parts = [part for part in name.split("/") if part not in {"", "."}]
         problem = _name_problem(name, parts)
         if problem:
-            raise _unsafe(name, problem)
+            raise _unsafe(name, problem, self._hint)
         folders = len(parts) if folder else len(parts) - 1
         for length in range(1, folders + 1):
             path = "/".join(parts[:length])
             if self._folders.setdefault(_alike(path), path) != path or _alike(path) in self._files:
-                raise _unsafe(name, f"there is something else called {path!r}")
+                raise _unsafe(name, f"there is something else called {path!r}", self._hint)
         whole = "/".join(parts)
         if not folder:
             if _alike(whole) in self._files or _alike(whole) in self._folders:
-                raise _unsafe(name, "there is something else of that name")
+                raise _unsafe(name, "there is something else of that name", self._hint)
             self._files[_alike(whole)] = whole
         return PurePosixPath(*parts)
 
@@ -135,7 +141,7 @@ class _Unpacking:
         self._told = told
         size = archive.stat().st_size
         self._left = max(limits.small, limits.ratio * size)
-        self._names = Names()
+        self._names = Names(_PACKED)
         self._files: dict[PurePosixPath, Path] = {}
         self._links: list[tuple[Path, str, str]] = []
 
@@ -222,7 +228,7 @@ class _Unpacking:
         if self._left < 0:
             raise UnsafeError(
                 f"{self._archive.name} would become far larger than it is: more than {self._limits.ratio} times its size",
-                hint="--packed keeps it as it is",
+                hint=_PACKED,
                 code="bomb",
             )
 
@@ -368,7 +374,5 @@ def _errors(archive: Path) -> Iterator[None]:
         ) from error
 
 
-def _unsafe(name: str, problem: str) -> UnsafeError:
-    return UnsafeError(
-        f"{name!r} is refused: {problem}", hint="--packed keeps the archive as it is", code="hostile_archive"
-    )
+def _unsafe(name: str, problem: str, hint: str = _PACKED) -> UnsafeError:
+    return UnsafeError(f"{name!r} is refused: {problem}", hint=hint, code="hostile_archive")

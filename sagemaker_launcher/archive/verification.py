@@ -109,8 +109,12 @@ class Verification:
 
     def _output(self, uri: str) -> str:
         place = _parsed(uri)
-        for item in self._storage.list(place, 1):
-            return f"{item.uri}, {item.size:,} bytes"
+        # The service may name a folder of loose files without its slash; an archive is no folder.
+        places = [place] if uri.endswith((".tar.gz", "/")) else [place, place.folder]
+        for prefix in places:
+            for item in self._storage.list(prefix, 1):
+                if item.uri == place or prefix.key.endswith("/"):  # a longer name is something else
+                    return f"{item.uri}, {item.size:,} bytes"
         raise NotFoundError(f"nothing is at {uri} any more")
 
     def _job(self, recall: Recall) -> str:

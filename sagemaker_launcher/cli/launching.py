@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -21,6 +21,10 @@ from sagemaker_launcher.cli.options import (
 from sagemaker_launcher.cli.overrides import override_options, overrides_of
 from sagemaker_launcher.cli.rehearsal_options import REHEARSAL_TARGETS, end_options, rehearsal_options
 from sagemaker_launcher.errors import UnsafeError, UsageError
+
+if TYPE_CHECKING:
+    from sagemaker_launcher.archive.experiments import Experiment
+    from sagemaker_launcher.storage import Storage
 
 _TARGETS = ("aws", *REHEARSAL_TARGETS)
 
@@ -120,12 +124,8 @@ def rerun(
             f"it ran on {original.manifest.target!r}, which this version does not know",
             hint=f"say where to run it: --on {' or --on '.join(_TARGETS)}",
         )
-    if resume and original.result is None and not run_options.yes:
-        raise UnsafeError(
-            f"--resume: how {original.folder.name} ended is not known, and two jobs would write the same checkpoints",
-            hint="see `status`; --yes goes on all the same",
-            code="may_still_run",
-        )
+    if resume and not run_options.yes:
+        _refuse_company(place.storage, original)
     beginning = Beginning(run_options, target or original.manifest.target, Path())
     plan = story.plan_rerun(
         original,
@@ -137,6 +137,24 @@ def rerun(
         resume=resume,
     )
     return Run(beginning, trusting=run_options.yes).carry_out(plan)
+
+
+def _refuse_company(storage: Storage, original: Experiment) -> None:
+    """Raises UnsafeError when a job may still write the checkpoints that another one is to go on from."""
+    from sagemaker_launcher.archive.experiments import Archive, experiment_root  # noqa: PLC0415 - not for `launch`
+
+    name, found = original.folder.name, []
+    if original.state.may_run:
+        found = [name]
+    elif original.checkpoints:
+        root = experiment_root(original.folder, original.manifest.experiment_name)
+        found = Archive(storage, root).other_writers(name, original.checkpoints)
+    if found:
+        raise UnsafeError(
+            f"--resume: how {', '.join(found)} ended is not known, and two jobs would write the same checkpoints",
+            hint="see `status`; --yes goes on all the same",
+            code="may_still_run",
+        )
 
 
 def _command_line() -> tuple[str, ...]:

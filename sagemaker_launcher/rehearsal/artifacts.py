@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from sagemaker_launcher.archive.unpacking import refusals
+from sagemaker_launcher.errors import LauncherError
 from sagemaker_launcher.frozen import frozen
 from sagemaker_launcher.naming import S3Uri
 from sagemaker_launcher.rehearsal.hosts import Host
@@ -29,15 +30,20 @@ class Saved:
         uris: The S3 URIs by name, `model` and `output`: of a tarball, or of a folder when the request asks for no compression.
         collisions: Files that several hosts wrote, of which only one was kept: `model/weights.bin (algo-1, algo-2)`.
         refusals: Why `download` is not going to unpack a tarball; see `archive.unpacking.refusals`.
+        problem: Why not all is saved, such as a full disk or a name that no key can have; empty when it is.
     """
 
     uris: dict[str, str]
     collisions: tuple[str, ...]
     refusals: tuple[str, ...]
+    problem: str
 
 
 def save_artifacts(request: Request, trees: Mapping[Host, Tree], storage: Storage, scratch: Path) -> Saved:
     """Uploads what the programs left in the model and output folders; a folder that is empty leaves nothing.
+
+    When one of both cannot be saved, the other is all the same; and of a folder without compression, all files but those whose
+    names no key can have.
 
     Links are stored as links in tarballs. Without compression, a link to a file within its folder is uploaded as that file;
     all others are left out (to folders, out of the folder, to nowhere), and so are FIFOs, sockets and devices. A folder that
@@ -48,10 +54,6 @@ def save_artifacts(request: Request, trees: Mapping[Host, Tree], storage: Storag
         trees: The tree of each host. The folders of all are merged; of files with the same path, the first host's is kept.
         storage: Where the artifacts go.
         scratch: An existing folder for tarballs.
-
-    Raises:
-        LauncherError: S3 refuses; or, without compression, a file has a name that no key can have, which is told once all
-            other files of its folder are uploaded.
     """
     output = request["OutputDataConfig"]
     place = S3Uri.parse(output["S3OutputPath"]) / request["TrainingJobName"] / "output"
@@ -59,6 +61,7 @@ def save_artifacts(request: Request, trees: Mapping[Host, Tree], storage: Storag
     uris: dict[str, str] = {}
     collisions: list[str] = []
     refused: list[str] = []
+    problems: list[str] = []
     for name, part, loose in (("model", "model", "model"), ("output", "output_data", "data")):
         folders = {host: getattr(Tree(tree.base.resolve()), part) for host, tree in trees.items()}
         # A program may even have removed its folder.
@@ -70,11 +73,16 @@ def save_artifacts(request: Request, trees: Mapping[Host, Tree], storage: Storag
         target = place / f"{name}.tar.gz" if compress else (place / loose).folder
         if compress:
             refused += refusals(merged)
-            _upload_packed(merged, scratch / f"{name}.tar.gz", target, storage)
+        try:
+            if compress:
+                _upload_packed(merged, scratch / f"{name}.tar.gz", target, storage)
+            else:
+                _upload_files(merged, target, storage)
+        except (LauncherError, OSError) as error:
+            problems.append(str(error))  # what the other part has may well be saved
         else:
-            _upload_files(merged, target, storage)
-        uris[name] = str(target)
-    return Saved(uris, tuple(collisions), tuple(refused))
+            uris[name] = str(target)
+    return Saved(uris, tuple(collisions), tuple(refused), "; ".join(problems))
 
 
 def _merge(folders: Mapping[Host, Path]) -> tuple[dict[str, Path], list[str]]:

@@ -53,8 +53,14 @@ class MetricReader:
         return tuple(
             name
             for name, search in self._searches.items()
-            if name not in self.values and not search.is_too_slow
+            if name not in self.values and not search.is_too_slow and search.no_number is None
         )
+
+    @property
+    def no_numbers(self) -> dict[str, str]:
+        """What the lines had for the metrics that have no value all the same, the last of it: `nan`, `1,234`."""
+        found = {name: search.no_number for name, search in self._searches.items() if name not in self.values}
+        return {name: text for name, text in found.items() if text is not None}
 
     @property
     def too_slow(self) -> tuple[str, ...]:
@@ -71,12 +77,18 @@ class _Search:
         self._clock = time.perf_counter
         self._slow_s = 0.0
         self.is_too_slow = False
+        self.no_number: str | None = None  # what was found in the place of a number last
 
     def value_in(self, line: str) -> float | None:
         if self.is_too_slow or not self._has_group:
             return None
         match = self._timed(line, 0, _PART) if len(line) <= _PART else self._in_parts(line)
-        return _number(match[1]) if match else None
+        if match is None:
+            return None
+        value = _number(match[1])
+        if value is None:
+            self.no_number = match[1]  # None: the group took no part in the match
+        return value
 
     def _in_parts(self, line: str) -> re.Match[str] | None:
         for start in range(0, len(line) - _STEP, _STEP):

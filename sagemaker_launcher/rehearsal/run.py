@@ -40,6 +40,7 @@ from sagemaker_launcher.storage import Storage
 if TYPE_CHECKING:
     from sagemaker_launcher.rehearsal.checkpoints import CheckpointSync
 
+_SHOWN = 40  # characters of what is no number
 _KILLED = 137  # 128 + SIGKILL, as a shell shows it
 _OTHERS_GRACE_S = 10.0  # for the other hosts when one has failed: nothing says how long the service waits
 
@@ -305,6 +306,9 @@ class Run:
             self._stage.events.note(f"what the program left cannot be saved: {error}")
         else:
             self._artifacts = saved.uris
+            if saved.problem:
+                problem = saved.problem
+                self._stage.events.note(f"not all that the program left can be saved: {problem}")
             if saved.collisions:
                 self._stage.events.note(
                     f"several hosts wrote the same file, and only one is kept: {'; '.join(saved.collisions)}"
@@ -342,6 +346,10 @@ class Run:
             self._stage.events.note(
                 f"the expression of the metric {name} takes too long to search for and was given up: its value, if any, is"
                 " that of an earlier line; make it simpler"
+            )
+        for name, text in self._metrics.no_numbers.items():
+            self._stage.events.note(
+                f"the log has the metric {name}, but {text[:_SHOWN]!r} is no number that CloudWatch takes"
             )
         for name in self._metrics.never_seen:
             self._stage.events.note(f"no line of the log matched the metric {name}")

@@ -6,6 +6,7 @@ AmazonECR/latest/userguide/image-push-iam.html, and the service authorization re
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import field
 from datetime import datetime, timezone
@@ -122,7 +123,7 @@ class _Needs:
 
     def objects(self, uri: S3Uri) -> str:
         """Everything that begins as the URI does."""
-        return f"{self.bucket(uri)}/{uri.key}*"
+        return f"{self.bucket(uri)}/{_literal(uri.key)}*"
 
     @property
     def jobs(self) -> str:
@@ -162,7 +163,7 @@ class _Needs:
             for channel in self.config["CHANNELS"].values()
             if channel["S3_URI"] and channel["S3_DATA_TYPE"] != "S3Prefix"
         ]
-        return tuple(f"{self.bucket(uri)}/{uri.key}" for uri in map(S3Uri.parse, listed))
+        return tuple(f"{self.bucket(uri)}/{_literal(uri.key)}" for uri in map(S3Uri.parse, listed))
 
     @property
     def buckets(self) -> tuple[str, ...]:
@@ -181,16 +182,23 @@ class _Needs:
         """The KMS keys under these keys of ESTIMATOR, as a statement that lacks its actions."""
         values = dict.fromkeys(self.config["ESTIMATOR"][name] for name in names)
         for number, key in enumerate(filter(None, values)):
-            alias = key.rpartition(":")[2] if "alias/" in key else ""
-            arn = (
-                key
-                if key.startswith("arn:") and not alias
-                else self.arn("kms", f"key/{'*' if alias else key}")
-            )
+            owner, _, name = key.rpartition(":")  # only an ARN has an owner: partition, region and account
+            alias = name if name.startswith("alias/") else ""
+            resource = f"key/{'*' if alias else name.removeprefix('key/')}"
+            arn = f"{owner}:{resource}" if owner else self.arn("kms", resource)
             # A policy names keys and never aliases:
             # https://docs.aws.amazon.com/kms/latest/developerguide/alias-authorization.html
+            # StringEquals reads variables, which need a `$`; SageMaker takes no key that has one.
             condition = {"ForAnyValue:StringEquals": {"kms:ResourceAliases": alias}} if alias else {}
             yield Statement(f"Key{number or ''}", "", (), (arn,), condition)
+
+
+def _literal(text: str) -> str:
+    """What a config says, as a part of a Resource that means this text alone: no wildcards, and no variables.
+
+    https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_variables.html, special characters
+    """
+    return re.sub(r"[*?$]", r"${\g<0>}", text)
 
 
 def _launcher(needs: _Needs) -> Iterator[Statement]:
@@ -369,7 +377,10 @@ def _role(needs: _Needs) -> Iterator[Statement]:
     function = estimator["TRAINING_REPOSITORY_CREDENTIALS_PROVIDER_ARN"]
     if function:
         yield Statement(
-            "RegistryPassword", "ask for the registry's password", ("lambda:InvokeFunction",), (function,)
+            "RegistryPassword",
+            "ask for the registry's password",
+            ("lambda:InvokeFunction",),
+            (_literal(function),),
         )
     if estimator["ENABLE_REMOTE_DEBUG"]:
         yield Statement("RemoteDebug", "let you into the running container", _SSM_ACTIONS, ("*",))

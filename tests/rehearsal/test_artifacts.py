@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import socket
 import tarfile
 from collections.abc import Callable
@@ -12,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from sagemaker_launcher.archive.unpacking import unpack
-from sagemaker_launcher.errors import LauncherError, UnsafeError
+from sagemaker_launcher.errors import UnsafeError
 from sagemaker_launcher.rehearsal.artifacts import Saved, save_artifacts
 from sagemaker_launcher.rehearsal.hosts import Host, hosts_of
 from sagemaker_launcher.rehearsal.tree import Tree
@@ -258,8 +259,10 @@ def test_without_compression_a_name_that_is_no_text_is_told_once_all_others_are_
     (tree.model / os.fsdecode(b"m-\xff")).write_text("no key")
     for name in ("a", "z"):
         (tree.model / name).write_text("1")
-    with pytest.raises(LauncherError, match=r"m-\\udcff.*not UTF-8"):
-        save(project, tree, request_of(project, UNCOMPRESSED))
+    (tree.output_data / "curve.csv").write_text("1,2")
+    saved = save_all(project, [tree], request_of(project, UNCOMPRESSED))
+    assert re.search(r"m-\\udcff.*not UTF-8", saved.problem)
+    assert list(saved.uris) == ["output"]
     assert snapshot(project.s3 / "team/outputs" / JOB / "output/model") == {"a": b"1", "z": b"1"}
 
 

@@ -80,6 +80,16 @@ def test_metrics_that_no_line_had_are_named() -> None:
     assert metrics.never_seen == ("loss", "auc")
 
 
+@pytest.mark.parametrize("text", ["nan", "inf", "1,234.5", "1e400", "high"])
+def test_what_is_no_number_is_told_from_what_no_line_had(text: str) -> None:
+    metrics = reader(loss=r"loss=(\S+)", accuracy=r"acc=(\S+)", auc=r"auc=(\S+)")
+    metrics.read(f"loss=0 acc={text}")
+    metrics.read(f"loss={text}")
+    assert metrics.values == {"loss": 0.0}
+    assert metrics.no_numbers == {"accuracy": text}
+    assert metrics.never_seen == ("auc",)
+
+
 def test_a_job_may_define_no_metrics() -> None:
     metrics = MetricReader({"AlgorithmSpecification": {}})
     metrics.read("loss=1")

@@ -146,6 +146,83 @@ def test_keys_a_vpc_and_an_image_of_others_change_what_is_allowed(example: dict[
     assert aliased["Condition"] == {"ForAnyValue:StringEquals": {"kms:ResourceAliases": "alias/team"}}
 
 
+@pytest.mark.parametrize(
+    "owner",
+    [
+        "arn:aws:kms:us-east-1:999999999999",
+        f"arn:aws:kms:eu-west-1:{ACCOUNT}",
+        f"arn:aws-cn:kms:cn-north-1:{ACCOUNT}",
+    ],
+)
+def test_an_alias_means_keys_of_its_own_account_and_region(example: dict[str, Any], owner: str) -> None:
+    example["ESTIMATOR"] |= {
+        "VOLUME_KMS_KEY": f"{owner}:alias/shared",
+        "OUTPUT_KMS_KEY": f"{owner}:key/mrk-1",
+    }
+    for policy in (made(example)["launcher"], made(example)["execution-role"]):
+        [volume] = [line for line in policy.document["Statement"] if line["Sid"] == "VolumeKey"]
+        assert volume["Resource"] == [f"{owner}:key/*"]
+        assert volume["Condition"] == {"ForAnyValue:StringEquals": {"kms:ResourceAliases": "alias/shared"}}
+        [output] = [line for line in policy.document["Statement"] if line["Sid"] == "OutputKey"]
+        assert output["Resource"] == [f"{owner}:key/mrk-1"]
+        assert "Condition" not in output
+
+
+def test_a_key_that_is_no_arn_is_of_the_own_account_and_region(example: dict[str, Any]) -> None:
+    example["ESTIMATOR"]["VOLUME_KMS_KEY"] = "1234abcd-12ab-34cd-56ef-1234567890ab"
+    assert allows(made(example)["execution-role"], "kms:CreateGrant", KEY)
+
+
+def matches(resource: str, arn: str) -> bool:
+    """Whether IAM takes a Resource for an ARN; moto knows neither `?` nor what `${...}` escapes."""
+    parts = re.split(r"(\$\{[*?$]\}|[*?])", resource)
+    meaning = {"*": ".*", "?": "."}
+    literal = (part[2] if part.startswith("${") else part for part in parts)
+    pattern = "".join(meaning.get(part) or re.escape(text) for part, text in zip(parts, literal, strict=True))
+    return re.fullmatch(pattern, arn) is not None
+
+
+@pytest.mark.parametrize("mark", ["*", "?", "$", "${aws:username}", "${*}"])
+def test_what_iam_reads_as_wildcards_and_variables_means_itself_in_a_config(
+    example: dict[str, Any], mark: str
+) -> None:
+    example["S3"] = {name: f"s3://team/{name}/a{mark}b" for name in ("CONFIGS", "OUTPUTS", "CHECKPOINTS")}
+    example["CHANNELS"] = {
+        "training": f"s3://team/data/a{mark}b",
+        "listed": {"S3_URI": f"s3://team/list/a{mark}b", "S3_DATA_TYPE": "ManifestFile"},
+    }
+    function = f"arn:aws:lambda:us-east-1:{ACCOUNT}:function:function/a"
+    example["ESTIMATOR"] |= {
+        "MODEL_URI": f"s3://team/model/a{mark}b",
+        "DEBUGGER_HOOK_CONFIG": {"S3_OUTPUT_PATH": f"s3://team/tensors/a{mark}b"},
+        "TRAINING_REPOSITORY_CREDENTIALS_PROVIDER_ARN": f"{function}{mark}b",
+    }
+    found = made(example)
+    resources = {
+        resource
+        for policy in (found["launcher"], found["execution-role"])
+        for statement in policy.document["Statement"]
+        for resource in statement["Resource"]
+        if "/a" in resource.partition(":::team")[2] or resource.startswith(function)
+    }
+    escaped = re.sub(r"[*?$]", r"${\g<0>}", mark)
+    folders = {f"arn:aws:s3:::team/{name}/a" for name in ("CONFIGS", "OUTPUTS", "CHECKPOINTS", "tensors")}
+    prefixes = {f"arn:aws:s3:::team/{name}/a" for name in ("data", "list", "model")}
+    assert resources == {
+        *(f"{start}{escaped}b/*" for start in folders),
+        *(f"{start}{escaped}b*" for start in prefixes),
+        f"arn:aws:s3:::team/list/a{escaped}b",  # the manifest itself, for whoever launches
+        f"{function}{escaped}b",
+    }
+    for start in (*folders, *prefixes, function):
+        below = "" if start == function else "/c"
+        assert any(matches(resource, f"{start}{mark}b{below}") for resource in resources), start
+        for other in ("", "x", "secret", "{"):
+            assert not any(matches(resource, f"{start}{other}b{below}") for resource in resources), start
+    mine = [line for line in found["launcher"].document["Statement"] if line["Sid"] == "CheckOneself"]
+    assert mine[0]["Resource"] == [f"arn:aws:iam::{ACCOUNT}:user/${{aws:username}}"]  # this one is a variable
+
+
 def test_what_cannot_be_known_is_said(example: dict[str, Any]) -> None:
     example["CHANNELS"]["listed"] = {"S3_URI": "s3://team/list.json", "S3_DATA_TYPE": "ManifestFile"}
     example["CHANNELS"]["shared"] = {"FILE_SYSTEM_ID": "fs-12345678", "FILE_SYSTEM_TYPE": "EFS"}
