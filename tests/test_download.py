@@ -385,6 +385,8 @@ def test_ctrl_c_leaves_nothing_half_and_the_same_command_goes_on(
     process.send_signal(signal.SIGINT)
     _, err = process.communicate(timeout=60)
     assert process.returncode == 130, err
+    assert "what has come so far is in to\n" in err
+    assert "run the same again" in err
     assert "Traceback" not in err
     assert not (project.folder / "to/model").exists()
     again = cli(*words)

@@ -247,6 +247,25 @@ def test_the_command_that_is_shown_runs_the_experiment_again(
     assert json.loads(again.stdout)["rerun_of"] == experiment
 
 
+def test_the_command_that_a_launch_ends_with_finds_the_code_outside_of_the_current_folder(
+    cli: CommandLine, project: Project, tmp_path: Path
+) -> None:
+    (tmp_path / "its own folder").mkdir()
+    elsewhere = CommandLine(tmp_path / "its own folder", cli.environment)
+    command = elsewhere(*rehearsal(project)).out.splitlines()[-1].removeprefix("run again").strip()
+    again = subprocess.run(
+        [*shlex.split(command), "--json"],
+        cwd=elsewhere.folder,
+        env=dict(cli.environment),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert again.returncode == 0, again.stderr
+    assert json.loads(again.stdout)["differences"] == []
+    assert "--set SOURCE.DIR" not in cli(*rehearsal(project)).out
+
+
 def test_the_command_that_a_launch_ends_with_runs_it_again(cli: CommandLine, project: Project) -> None:
     text = cli(*rehearsal(project)).out
     command = text.splitlines()[-1].removeprefix("run again").strip()

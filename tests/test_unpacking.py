@@ -14,7 +14,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from sagemaker_launcher.archive.unpacking import Limits, Names, unpack
+from sagemaker_launcher.archive.unpacking import Limits, Names, refusals, unpack
 from sagemaker_launcher.errors import IntegrityError, LauncherError, UnsafeError
 from tests.fault_rows import provokes
 from tests.stand_in import snapshot
@@ -264,3 +264,29 @@ def test_names_that_are_taken_lie_below_and_differ(texts: list[str]) -> None:
             continue
     assert not any(path.is_absolute() or ".." in path.parts for path in taken)
     assert len({str(path).casefold() for path in taken}) == len(taken)
+
+
+@pytest.mark.parametrize(
+    ("limits", "reason"),
+    [
+        (Limits(small=10_000), "would become more than 200 times its size"),
+        (Limits(small=10**6, members=1), "has more than 1 files in it"),
+        (Limits(small=10**6), ""),
+    ],
+)
+def test_what_is_too_much_to_unpack_is_known_when_it_is_packed(
+    tmp_path: Path, limits: Limits, reason: str
+) -> None:
+    files = {name: tmp_path / name for name in ("a", "b")}
+    for path in files.values():
+        path.write_bytes(bytes(300_000))
+    archive = tmp_path / "model.tar.gz"
+    with tarfile.open(archive, "w:gz") as tar:
+        for name, path in files.items():
+            tar.add(path, name)
+    assert [reason in told for told in refusals(files, archive, limits)] == ([True] if reason else [])
+    if reason:
+        with pytest.raises(UnsafeError):
+            unpack(archive, tmp_path / "unpacked", limits)
+    else:
+        assert unpack(archive, tmp_path / "unpacked", limits) == 2

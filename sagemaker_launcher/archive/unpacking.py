@@ -108,12 +108,19 @@ def unpack(
         raise
 
 
-def refusals(files: Mapping[str, Path]) -> Iterator[str]:
+def refusals(files: Mapping[str, Path], packed: Path, limits: Limits = Limits()) -> Iterator[str]:
     """Why `unpack` would refuse an archive of files, folders and links: each that it would, and why.
 
     Args:
-        files: What is to be packed, by its path in the archive; parents first.
+        files: What was packed, by its path in the archive; parents first.
+        packed: The archive.
+        limits: As for `unpack`.
     """
+    size = sum(path.lstat().st_size for path in files.values())
+    if size > max(limits.small, limits.ratio * packed.stat().st_size):
+        yield f"{packed.name} would become more than {limits.ratio} times its size"
+    if len(files) > limits.members:
+        yield f"{packed.name} has more than {limits.members:,} files in it"
     names = Names()
     links = {name: str(path.readlink()) for name, path in files.items() if path.is_symlink()}
     targets = {_alike(name): target for name, target in links.items()}

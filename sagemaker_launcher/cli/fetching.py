@@ -8,6 +8,8 @@ import click
 
 from sagemaker_launcher.cli.options import archive_options, json_option
 from sagemaker_launcher.cli.places import ArchivePlace
+from sagemaker_launcher.errors import CommandInterrupted
+from sagemaker_launcher.interrupts import Interrupted, end_on_next_signal
 
 
 @click.command()
@@ -51,7 +53,15 @@ def download(
     target = folder or Path(found.folder.name)
     log = (lambda: place.cloud_log(found)) if place.has_cloud_log(found) else None
     fetching = Fetching(place.storage, found, target, report.ConsoleEvents(), log, packed=packed)
-    fetched = fetching.fetch(parts)
+    try:
+        fetched = fetching.fetch(parts)
+    except Interrupted as interrupted:
+        end_on_next_signal()
+        raise CommandInterrupted(
+            f"interrupted: what has come so far is in {target}",
+            signal_number=interrupted.number,
+            hint="run the same again: it goes on from there",
+        ) from None
     if as_json:
         answers = [{"part": one.part, "path": str(one.path), "files": one.files} for one in fetched]
         report.print_json({"experiment": str(found.folder), "folder": str(target), "parts": answers})

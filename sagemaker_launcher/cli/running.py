@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -12,7 +13,7 @@ from sagemaker_launcher.cli.rehearsal_options import REHEARSAL_TARGETS
 from sagemaker_launcher.cli.rehearsing import rehearsal_target, terms_of
 from sagemaker_launcher.comeback import console_links
 from sagemaker_launcher.differences import Difference
-from sagemaker_launcher.errors import CredentialsError, UnsafeError
+from sagemaker_launcher.errors import CredentialsError, LauncherError, UnsafeError
 from sagemaker_launcher.events import Events
 from sagemaker_launcher.naming import RoleArn, S3Uri
 from sagemaker_launcher.rehearsal.terms import Terms
@@ -96,12 +97,24 @@ class Run:
                 model=self._here(outcome.result.artifacts.get("model", "")),
                 folder=self._here(str(plan.experiment)),
                 again=rerun_command(
-                    str(plan.experiment), self._options.s3_root, self._options.programs.words(plan.target)
+                    str(plan.experiment),
+                    self._options.s3_root,
+                    (*self._options.programs.words(plan.target), *self._source_words(plan)),
                 ),
             )
             if plan.target == "aws":
                 _print_way_on(plan, outcome.result)
         return 0 if self._options.detach else int(outcome.result.command_exit_code)
+
+    def _source_words(self, plan: story.Plan) -> tuple[str, ...]:
+        """What a rerun from here has to be told of the code: it looks for it below the checkout or the current folder only."""
+        folder = plan.configs.source.folder
+        try:
+            if folder is None or folder.resolve().is_relative_to(self._beginning.checkout_root().resolve()):
+                return ()
+            return "--set", "SOURCE.DIR", os.path.relpath(folder)
+        except (LauncherError, OSError):
+            return ()  # the current folder was deleted meanwhile: nothing can be run from here
 
     def _dry_run(self, plan: story.Plan, differences: tuple[Difference, ...]) -> None:
         """Shows what a launch would do. Refuses what a launch would refuse, unless AWS was not asked for the price."""

@@ -71,11 +71,12 @@ def save_artifacts(request: Request, trees: Mapping[Host, Tree], storage: Storag
         merged, twice = _merge(folders)
         collisions += [f"{name}/{path}" for path in twice]
         target = place / f"{name}.tar.gz" if compress else (place / loose).folder
-        if compress:
-            refused += refusals(merged)
         try:
             if compress:
-                _upload_packed(merged, scratch / f"{name}.tar.gz", target, storage)
+                packed = scratch / f"{name}.tar.gz"
+                _pack(merged, packed)
+                refused += refusals(merged, packed)
+                storage.upload(packed, target)
             else:
                 _upload_files(merged, target, storage)
         except (LauncherError, OSError) as error:
@@ -108,13 +109,12 @@ def _is_folder(path: Path) -> bool:
     return path.is_dir() and not path.is_symlink()
 
 
-def _upload_packed(merged: Mapping[str, Path], packed: Path, target: S3Uri, storage: Storage) -> None:
+def _pack(merged: Mapping[str, Path], packed: Path) -> None:
     import tarfile  # noqa: PLC0415 - not before the program has been started
 
     with tarfile.open(packed, "w:gz", compresslevel=_LEVEL) as tar:
         for name in sorted(merged):
             tar.add(merged[name], name, recursive=False)
-    storage.upload(packed, target)
 
 
 def _upload_files(merged: Mapping[str, Path], target: S3Uri, storage: Storage) -> None:
