@@ -213,7 +213,9 @@ def settings(draw: st.DrawFn) -> Settings:
     limits, spot = draw(_limits(groups="INSTANCE_GROUPS" in machines))
     groups = [group["INSTANCE_GROUP_NAME"] for group in machines.get("INSTANCE_GROUPS", ())]
     channel_names = (
-        _words(_WORD + "._-", 1, 9).filter(lambda name: name != CONFIG_CHANNEL).filter(_can_be_key)
+        _words(_WORD + "._-", 1, 9)
+        .filter(lambda name: name not in {CONFIG_CHANNEL, ".", ".."})
+        .filter(_can_be_key)
     )
     channels = st.dictionaries(channel_names, _channel(groups, mode, vpc=vpc), max_size=3)
     metrics = st.lists(
