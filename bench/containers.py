@@ -75,6 +75,7 @@ def on_docker(environment: Mapping[str, str], folder: Path) -> None:
         rehearsal,
         lambda: seconds_to_line(bare, variables, "first line"),
         "1.5x",
+        pairs_of_runs=41,
     )
     if shutil.which("docker-compose") is None:
         print("launch --on docker / local mode of the SDK: left out, there is no docker-compose")
