@@ -17,7 +17,7 @@ from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sagemaker_launcher import config, secret_scan, strict_yaml
+from sagemaker_launcher import config, secret_scan, service_model, strict_yaml
 from sagemaker_launcher.archive.experiments import (
     PATCH,
     REQUEST,
@@ -233,8 +233,6 @@ def execute(
             _record(archive, sealed, Launch(started.job_arn, started.at, sealed.manifest_sha256), events)
         events.phase("Started", f"{plan.job.name}, archived at {folder}")
         pause_point("recorded")
-        from sagemaker_launcher import service_model  # noqa: PLC0415 - no job waits for it any more
-
         service_model.keep_copy()
         if detach:
             events.note(f"the job goes on, and is billed\n{way_back}")

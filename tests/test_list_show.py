@@ -220,6 +220,20 @@ def test_an_experiment_in_json_has_everything(cli: CommandLine, project: Project
     }
 
 
+def pasted(cli: CommandLine, command: str, **variables: str) -> str:
+    """What a command answers that a user has copied from the output."""
+    done = subprocess.run(
+        shlex.split(command),
+        cwd=cli.folder,
+        env={**cli.environment, **variables},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
 @pytest.mark.parametrize("root", ["absolute", "relative", "variable"])
 def test_the_command_that_is_shown_runs_the_experiment_again(
     cli: CommandLine, project: Project, root: str
@@ -235,16 +249,7 @@ def test_the_command_that_is_shown_runs_the_experiment_again(
     line = next(line for line in text.splitlines() if line.startswith("run again"))
     command = line.removeprefix("run again").strip()
     assert command == json_text
-    again = subprocess.run(
-        [*shlex.split(command), "--json"],
-        cwd=cli.folder,
-        env={**cli.environment, **variables},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert again.returncode == 0, again.stderr
-    assert json.loads(again.stdout)["rerun_of"] == experiment
+    assert json.loads(pasted(cli, f"{command} --json", **variables))["rerun_of"] == experiment
 
 
 def test_the_command_that_a_launch_ends_with_finds_the_code_outside_of_the_current_folder(
@@ -253,31 +258,14 @@ def test_the_command_that_a_launch_ends_with_finds_the_code_outside_of_the_curre
     (tmp_path / "its own folder").mkdir()
     elsewhere = CommandLine(tmp_path / "its own folder", cli.environment)
     command = elsewhere(*rehearsal(project)).out.splitlines()[-1].removeprefix("run again").strip()
-    again = subprocess.run(
-        [*shlex.split(command), "--json"],
-        cwd=elsewhere.folder,
-        env=dict(cli.environment),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert again.returncode == 0, again.stderr
-    assert json.loads(again.stdout)["differences"] == []
+    assert json.loads(pasted(elsewhere, f"{command} --json"))["differences"] == []
     assert "--set SOURCE.DIR" not in cli(*rehearsal(project)).out
 
 
 def test_the_command_that_a_launch_ends_with_runs_it_again(cli: CommandLine, project: Project) -> None:
     text = cli(*rehearsal(project)).out
     command = text.splitlines()[-1].removeprefix("run again").strip()
-    again = subprocess.run(
-        shlex.split(command),
-        cwd=cli.folder,
-        env=dict(cli.environment),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert again.returncode == 0, again.stderr
+    pasted(cli, command)
 
 
 @pytest.mark.parametrize(
