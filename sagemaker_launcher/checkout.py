@@ -34,7 +34,8 @@ _QUESTIONS = {
     ),
     "root": ("rev-parse", "--show-toplevel"),
     "remote": ("config", "--get", "remote.origin.url"),
-    "diff": ("-c", "core.quotePath=false", "--no-optional-locks", "diff", "HEAD", *_APPLICABLE),
+    # No option keeps `git diff` from writing the index but this setting: https://git-scm.com/docs/git-config, diff.autoRefreshIndex
+    "diff": ("-c", "core.quotePath=false", "-c", "diff.autoRefreshIndex=false", "diff", "HEAD", *_APPLICABLE),
 }
 # The parts of a patch. What stands in a file never begins a line there: each of its lines has a sign before it.
 _FILE = rb"(?m)^(?=diff --git )"
