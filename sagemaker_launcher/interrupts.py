@@ -32,10 +32,6 @@ class Interrupted(BaseException):
         self.result = result
 
 
-class TookTooLongError(Exception):
-    """The block of `at_most` was not done in time."""
-
-
 def raise_on_signals() -> None:
     """From now on SIGINT, SIGTERM and SIGHUP raise Interrupted in the main thread.
 
@@ -82,31 +78,6 @@ def last_call() -> None:
     for held in _shields:
         if held:
             raise Interrupted(held.pop())
-
-
-@contextmanager
-def at_most(seconds: float) -> Iterator[None]:
-    """Ends a block of the main thread that takes too long, also in the middle of a regular expression.
-
-    Args:
-        seconds: How long it may take.
-
-    Raises:
-        TookTooLongError: It took longer.
-    """
-
-    def end(_: int, __: FrameType | None) -> None:
-        raise TookTooLongError
-
-    handler = signal.signal(signal.SIGALRM, end)
-    # Again and again: the block may take the first for a failure of its own, and go on.
-    timer = signal.setitimer(signal.ITIMER_REAL, seconds, max(seconds / 10, 0.01))
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGALRM, signal.SIG_IGN)  # or the next alarm might come in the middle of this
-        signal.setitimer(signal.ITIMER_REAL, *timer)
-        signal.signal(signal.SIGALRM, handler)
 
 
 def pause_point(phase: str) -> None:

@@ -18,7 +18,8 @@ from sagemaker_launcher import strict_yaml
 from sagemaker_launcher.coercion import Anything, ListOf, Merged, Open, Schema, Section
 from sagemaker_launcher.errors import Problem
 from sagemaker_launcher.frozen import frozen
-from sagemaker_launcher.interrupts import Interrupted, TookTooLongError, at_most
+from sagemaker_launcher.interrupts import Interrupted
+from sagemaker_launcher.time_limit import TookTooLongError, at_most
 
 SCHEMA_FILE = "config.py"
 _RULES = "problems"

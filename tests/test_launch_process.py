@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 import time
@@ -426,6 +427,35 @@ def test_metrics_come_from_the_log_and_the_last_value_wins(project: Project) -> 
     assert done.result.metrics == {"loss": 0.0025, "accuracy": 1.0}
     notes = [note for note in done.events.notes if "metric" in note]
     assert notes == ["no line of the log matched the metric tab", "no line of the log matched the metric auc"]
+
+
+ENDLESS = [{"Name": "x", "Regex": r"(x+x+)+y=(\d)"}, {"Name": "loss", "Regex": r"loss=(\d)"}]
+
+
+def test_a_metric_whose_search_never_ends_costs_only_itself(project: Project) -> None:
+    program(project, "print('loss=1', 'x' * 100); print('loss=2')")
+    project.write(ESTIMATOR={"METRIC_DEFINITIONS": ENDLESS})
+    done = rehearse(project)
+    assert (done.result.status, done.result.metrics) == ("Completed", {"loss": 2.0})
+    (note,) = [note for note in done.events.notes if "metric" in note]
+    assert note.startswith("the expression of the metric x takes too long to search for and was given up")
+
+
+def test_ctrl_c_is_heard_while_a_metric_is_searched_for_without_end(
+    cli: CommandLine, project: Project
+) -> None:
+    program(project, "import time; print('loss=1', 'x' * 100, flush=True); time.sleep(300)")
+    project.write(ESTIMATOR={"METRIC_DEFINITIONS": ENDLESS})
+    with cli.start(*rehearsal(project, "--stop-grace", "0")) as process:
+        assert process.stderr
+        while "| loss=1" not in process.stderr.readline():
+            assert process.poll() is None
+        time.sleep(1)  # the line is being searched now
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=90)
+    assert process.returncode == 130, err
+    (result,) = project.s3.rglob("result.json")
+    assert json.loads(result.read_text())["metrics"] == {"loss": 1.0}
 
 
 @reproduces("time line", "process")

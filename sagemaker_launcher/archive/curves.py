@@ -7,9 +7,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from itertools import pairwise
 
-from sagemaker_launcher.interrupts import TookTooLongError, at_most
 from sagemaker_launcher.rehearsal.metrics import MetricReader
 from sagemaker_launcher.request import Request
+from sagemaker_launcher.time_limit import TookTooLongError, at_most
 
 BLOCKS, ASCII = "▁▂▃▄▅▆▇█", "_.-=+*#@"
 _WIDTH = 40

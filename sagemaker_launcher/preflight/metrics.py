@@ -8,12 +8,15 @@ from collections.abc import Iterator
 from sagemaker_launcher.findings import Finding
 from sagemaker_launcher.job import Metric
 from sagemaker_launcher.preflight.subject import Subject
+from sagemaker_launcher.rehearsal.metrics import number_in
+from sagemaker_launcher.time_limit import TookTooLongError, at_most
 
 _NAME = "metrics"
+_PATIENCE_S = 2.0  # for all lines; there are patterns that need years for one
 
 
 def metric_findings(subject: Subject) -> Iterator[Finding]:
-    """What each pattern finds in the sample lines."""
+    """What each pattern finds in the sample lines; only the main thread, which can end a search, may ask."""
     metrics, samples = subject.job.metrics, subject.samples
     if not metrics:
         yield Finding(_NAME, "ok", "the config defines none")
@@ -22,7 +25,15 @@ def metric_findings(subject: Subject) -> Iterator[Finding]:
         yield Finding(_NAME, "unknown", what, "list some in its config.py: LOG_SAMPLES = ['loss=0.5']")
     else:
         for metric in metrics:
-            yield _finding(metric, samples)
+            try:
+                with at_most(_PATIENCE_S):
+                    finding = _finding(metric, samples)
+            except TookTooLongError:
+                what = f"{metric.name}: {metric.regex!r} takes too long to search for in the lines of LOG_SAMPLES"
+                finding = Finding(
+                    _NAME, "warning", what, "make it simpler: (x+)+ tries each way to divide a text"
+                )
+            yield finding
 
 
 def _finding(metric: Metric, samples: tuple[str, ...]) -> Finding:
@@ -35,9 +46,8 @@ def _finding(metric: Metric, samples: tuple[str, ...]) -> Finding:
         if match is None:
             continue
         text = match[1]
-        try:
-            number = float(text)
-        except (TypeError, ValueError):
+        number = number_in(text)
+        if number is None:
             return Finding(_NAME, "warning", f"{metric.name}: {text!r} in {line!r} is no number", fix)
         return Finding(_NAME, "ok", f"{metric.name}: {number:g} in {line!r}")
     return Finding(_NAME, "warning", f"{metric.name}: {metric.regex!r} matches no line of LOG_SAMPLES", fix)

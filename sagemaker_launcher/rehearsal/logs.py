@@ -25,7 +25,7 @@ class Logs:
 
     Args:
         folder: Where the files go.
-        metrics: What reads every line.
+        metrics: What gets every line.
         events: Who is told of every line.
     """
 
@@ -53,7 +53,7 @@ class Logs:
         def on_line(line: str) -> None:
             # One line at a time: the last value of a metric is that of the line that was shown last.
             with self._lock:
-                self._metrics.read(line)
+                self._metrics.hear(line)
                 if not file.closed:
                     with suppress(OSError):  # a full disk must not keep the program from going on
                         file.write(f"{line}\n")

@@ -9,27 +9,35 @@ import math
 import re
 import time
 import warnings
+from collections import deque
+from contextlib import suppress
 
 from sagemaker_launcher.request import Request
+from sagemaker_launcher.time_limit import TookTooLongError, at_most
 
 # In characters. Each part of a line overlaps the next by half, so that what is cut in one is whole in the other.
 _PART = 4096
 _STEP = _PART // 2
 _SLOW_S = 0.05  # an expression whose time grows with the square of the text's length needs a tenth of it for one part
 _PATIENCE_S = 2.0
+_LOOK_S = 1.0  # how often a search that does not end is looked at
+_UNREAD_MAX = 100_000  # lines
 
 
 class MetricReader:
     """Keeps the last value of each metric that the request defines.
 
-    While `re` searches, no other thread runs, and Python hears no signal; and the time of expressions as plain as
-    `.*loss=([0-9.]+).*` grows with the square of the text's length: 27 s for a line of 256 KiB, where CloudWatch Logs cut
-    one. So only 4 KiB are searched at a time, and others run in between. All of a line is searched, since progress bars write
-    long ones whose last numbers are at their end; but in a line of more than 4 KiB no match of more than 2 KiB is sure to be
-    found, and `$` may also match where a part ends.
+    While `re` searches, no other thread runs, and only the main thread hears signals: so the threads that get the lines only
+    pass them on, and the main thread searches them, which Ctrl-C and a limit of time can end. (Of more than 100,000 lines
+    that nobody has searched yet, the oldest are forgotten: only the last value counts.)
 
-    An expression whose searches are slow, and take more than two seconds in all, is given up. One single search that never ends,
-    as that of `(x+x+)+y` in a line of a hundred x, cannot be ended from this thread.
+    The time of expressions as plain as `.*loss=([0-9.]+).*` grows with the square of the text's length: 27 s for a line of
+    256 KiB, where CloudWatch Logs cut one. So only 4 KiB are searched at a time, and others run in between. All of a line is
+    searched, since progress bars write long ones whose last numbers are at their end; but in a line of more than 4 KiB no match
+    of more than 2 KiB is sure to be found, and `$` may also match where a part ends.
+
+    An expression whose searches are slow, and take more than two seconds in all, is given up: `(x+x+)+y` would need years for
+    one line of a hundred x.
 
     Args:
         request: A CreateTrainingJob request whose expressions compile and have a group.
@@ -38,10 +46,30 @@ class MetricReader:
     def __init__(self, request: Request) -> None:
         definitions = request["AlgorithmSpecification"].get("MetricDefinitions", [])
         self._searches = {definition["Name"]: _Search(definition["Regex"]) for definition in definitions}
+        self._unread: deque[str] = deque(maxlen=_UNREAD_MAX)
         self.values: dict[str, float] = {}
 
+    @property
+    def defined(self) -> bool:
+        """Whether the request has any."""
+        return bool(self._searches)
+
+    def hear(self, line: str) -> None:
+        """Takes a line of the log, from any thread, to be searched later."""
+        if self.defined:
+            self._unread.append(line)
+
+    def read_heard(self) -> None:
+        """Searches the lines that were heard; only the main thread may."""
+        while self._unread:
+            with suppress(TookTooLongError), at_most(_LOOK_S):
+                while self._unread:
+                    self.read(self._unread[0])
+                    # Only now: whatever a signal cuts short is searched again. (The first of too many may be gone by now.)
+                    self._unread.popleft()
+
     def read(self, line: str) -> None:
-        """Looks for every metric in a line of the log."""
+        """Looks for every metric in a line of the log, at once."""
         for name, search in self._searches.items():
             value = search.value_in(line)
             if value is not None:
@@ -85,7 +113,7 @@ class _Search:
         match = self._timed(line, 0, _PART) if len(line) <= _PART else self._in_parts(line)
         if match is None:
             return None
-        value = _number(match[1])
+        value = number_in(match[1])
         if value is None:
             self.no_number = match[1]  # None: the group took no part in the match
         return value
@@ -102,11 +130,12 @@ class _Search:
 
     def _timed(self, line: str, start: int, end: int) -> re.Match[str] | None:
         began_at = self._clock()
-        match = self._pattern.search(line, start, end)
-        took_s = self._clock() - began_at
-        if took_s > _SLOW_S:
-            self._take_note(took_s)
-        return match
+        try:
+            return self._pattern.search(line, start, end)
+        finally:  # also when its time was over
+            took_s = self._clock() - began_at
+            if took_s > _SLOW_S:
+                self._take_note(took_s)
 
     def _take_note(self, took_s: float) -> None:
         if self._clock is time.perf_counter:
@@ -128,8 +157,8 @@ def compiled(expression: str) -> re.Pattern[str]:
         return re.compile(expression)
 
 
-def _number(text: str | None) -> float | None:
-    """None for a word, and for infinity and NaN, which CloudWatch takes no more than a word.
+def number_in(text: str | None) -> float | None:
+    """The value that a metric's group found; None for a word, and for infinity and NaN, which CloudWatch takes no more than a word.
 
     https://docs.aws.amazon.com/AmazonCloudWatch/latest/APIReference/API_MetricDatum.html
     """

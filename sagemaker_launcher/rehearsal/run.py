@@ -40,6 +40,7 @@ from sagemaker_launcher.storage import Storage
 if TYPE_CHECKING:
     from sagemaker_launcher.rehearsal.checkpoints import CheckpointSync
 
+_METRICS_EVERY_S = 0.25
 _SHOWN = 40  # characters of what is no number
 _KILLED = 137  # 128 + SIGKILL, as a shell shows it
 _OTHERS_GRACE_S = 10.0  # for the other hosts when one has failed: nothing says how long the service waits
@@ -219,7 +220,7 @@ class Run:
                 for host, tree in trees.items():
                     with shielded():  # a program that has started is also one that can be stopped
                         crew.add(host, stage.runner.start(host, tree, self._logs.open(host)))
-                if not crew.wait(limit.at):
+                if not self._wait(crew, limit.at):
                     cause = limit.cause
                     self._stop(crew, limit.why, reclaimed=cause is _Cause.RECLAIMED)
                 elif crew.failed:
@@ -232,6 +233,7 @@ class Run:
         try:
             with shielded():
                 stage.runner.settle(trees)
+                self._metrics.read_heard()
         except Interrupted as interrupted:  # what the programs left is saved all the same
             cause, signal_number = _Cause.SIGNAL, interrupted.number
         if cause is _Cause.ENDED and after_s is not None:
@@ -243,6 +245,16 @@ class Run:
             self._reclaimed(syncs, ended - start)
         unfed = next((str(feeder.problem) for feeder in feeders if feeder.problem), "")
         return _End(cause, crew.failed, trees, problem, unfed, signal_number)
+
+    def _wait(self, crew: Crew, until: float) -> bool:
+        """See Crew; searches what the programs write meanwhile, since nothing but this thread can end a search."""
+        if not self._metrics.defined:
+            return crew.wait(until)
+        while not crew.wait(min(until, time.monotonic() + _METRICS_EVERY_S)):
+            if time.monotonic() >= until:
+                return False
+            self._metrics.read_heard()
+        return True
 
     def _limit(self, start: float, after_s: float | None) -> _Limit:
         """What comes first of the time limits and the interruption."""

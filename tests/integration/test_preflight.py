@@ -561,6 +561,20 @@ def test_who_may_ask_nothing_is_told_what_is_not_known_and_nothing_of_it_has_pas
     }
 
 
+def test_patterns_of_metrics_that_find_no_number_or_never_end_are_told(office: Office) -> None:
+    schema = office.project.folder / "code" / "config.py"
+    schema.write_text(schema.read_text().replace("epoch=1", f"epoch=1 auc=nan {'x' * 100}"))
+    patterns = {"auc": r"auc=(\S+)", "endless": r"(x+x+)+y=(\d)", "loss": r"loss=(\S+)"}
+    definitions = [{"Name": name, "Regex": pattern} for name, pattern in patterns.items()]
+    office.project.write(ESTIMATOR={"METRIC_DEFINITIONS": definitions})
+    done = office.check()
+    assert done.code == 0, done.err
+    nan, endless = found(done, "metrics", "warning")
+    assert nan.startswith("auc: 'nan' in 'epoch=1 auc=nan xxx")
+    assert r"endless: '(x+x+)+y=(\\d)' takes too long to search for in the lines of LOG_SAMPLES" in endless
+    assert found(done, "metrics", "ok")[0].startswith("loss: 1e-05 in ")
+
+
 @provokes(51)
 def test_an_unreachable_s3_is_one_failure_and_other_silence_is_not_knowing(office: Office) -> None:
     office.project.write(S3={"OUTPUTS": "s3://second/outputs"})

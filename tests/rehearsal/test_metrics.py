@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import os
+import signal
 import threading
 import time
 
@@ -151,6 +153,48 @@ def test_an_expression_that_is_slow_again_and_again_is_given_up_and_named() -> N
     metrics.read(f"{'x' * 30} loss=2 acc=3")
     assert time.thread_time() - start < 1
     assert (metrics.values["loss"], metrics.values["never"]) == (2.0, 3.0)
+
+
+NEVER_ENDS = r"(x+x+)+y=(\d)"
+
+
+def test_a_search_that_never_ends_is_given_up_and_nothing_else_is_lost() -> None:
+    metrics = reader(endless=NEVER_ENDS, loss=f"loss={NUMBER}")
+    for line in ("loss=1", f"{'x' * 100} loss=2", "xxy=1", "loss=3"):
+        metrics.hear(line)
+    assert metrics.values == {}  # only the main thread searches
+    start = time.thread_time()
+    metrics.read_heard()
+    assert time.thread_time() - start < 60
+    assert (metrics.values, metrics.too_slow) == ({"loss": 3.0}, ("endless",))
+
+
+def test_a_signal_ends_a_search_and_the_line_is_searched_again() -> None:
+    metrics = reader(loss=f"loss={NUMBER}", endless=NEVER_ENDS)
+    metrics.hear(f"{'x' * 100} loss=1")
+    metrics.hear("loss=2")
+    previous = signal.signal(signal.SIGINT, signal.default_int_handler)
+    sender = threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT))
+    try:
+        sender.start()  # it gets its turn, since the search's own limit interrupts it after a second
+        with pytest.raises(KeyboardInterrupt):
+            metrics.read_heard()
+    finally:
+        sender.join()
+        signal.signal(signal.SIGINT, previous)
+    assert metrics.values == {"loss": 1.0}
+    metrics.read_heard()
+    assert (metrics.values, metrics.too_slow) == ({"loss": 2.0}, ("endless",))
+
+
+def test_of_too_many_lines_the_newest_are_searched() -> None:
+    metrics = reader(loss=f"loss={NUMBER}")
+    for number in range(100_010):
+        metrics.hear(f"loss={number}")
+    metrics.read_heard()
+    assert metrics.values == {"loss": 100_009.0}
+    metrics.read_heard()  # nothing is left
+    assert metrics.values == {"loss": 100_009.0}
 
 
 def test_many_lines_are_not_slow() -> None:
