@@ -18,7 +18,7 @@ _TIMEOUT_S = 60.0  # of a question that an engine answers in milliseconds
 # What the programs say, and what it means: the first that is found counts.
 _CAUSES = (
     (
-        ("permission denied",),
+        ("permission denied while trying to connect", "connect: permission denied"),
         "you may not talk to the engine behind {program}",
         "add yourself to its group, then log in again: sudo usermod -aG docker $USER",
     ),

@@ -407,7 +407,7 @@ SECTIONS = {
         Row(
             126,
             "Ctrl-C when a job has just ended, or again and again",
-            "What it left is saved, and its result recorded",
+            "What it left is saved, and its result recorded; one more, a second later, gives the saving up",
             "130",
         ),
     ),

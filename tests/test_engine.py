@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from sagemaker_launcher.engine import Engine, EngineError
+from sagemaker_launcher.errors import EnvironmentProblemError
 from tests.commands import ROOT
 
 
@@ -41,6 +42,26 @@ def test_a_registry_that_has_no_address_is_not_taken_for_an_engine_that_does_not
     said = "Error response from daemon: Get https://1.dkr.ecr/v2/: dial tcp: lookup 1.dkr.ecr: no such host"
     with pytest.raises(EngineError, match="no such host"):
         engine(tmp_path, f"echo '{said}' >&2; exit 1").call("pull", "image")
+
+
+@pytest.mark.parametrize(
+    ("said", "is_the_engines"),
+    [
+        (
+            "permission denied while trying to connect to the Docker daemon socket at unix:///var/run/docker.sock",
+            True,
+        ),
+        ("Got permission denied: dial unix /var/run/docker.sock: connect: permission denied", True),
+        ("Error response from daemon: cannot remove container: could not kill it: permission denied", False),
+    ],
+)
+def test_what_the_user_may_not_is_told_from_what_the_engine_may_not(
+    tmp_path: Path, said: str, is_the_engines: bool
+) -> None:
+    with pytest.raises(EnvironmentProblemError) as raised:
+        engine(tmp_path, f"echo '{said}' >&2; exit 1").call("rm", "container")
+    assert ("sudo usermod" in raised.value.hint) == is_the_engines
+    assert (said in raised.value.message) != is_the_engines
 
 
 ASKS = """\

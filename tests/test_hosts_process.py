@@ -424,3 +424,26 @@ def test_a_second_signal_ends_the_grace_of_all_hosts_at_once(cli: CommandLine, p
     assert process.returncode == 130
     assert time.monotonic() - before < 60
     assert not any(is_running(pid) for pid in pids)
+
+
+def test_a_signal_while_a_failed_job_ends_hides_nothing_of_the_failure(
+    cli: CommandLine, project: Project
+) -> None:
+    program(
+        project,
+        "signal.signal(signal.SIGTERM, signal.SIG_IGN); print('ready', flush=True)\n"
+        "if host == 'algo-1': time.sleep(300)\n"
+        "(base / 'output' / 'failure').write_text('boom'); sys.exit(3)\n",
+    )
+    with cli.start(*rehearsal(project, "--set", *TWO)) as process:
+        assert process.stderr
+        while "algo-2 failed, which ends the job" not in process.stderr.readline():
+            assert process.poll() is None  # it is told at once
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=90)
+    assert process.returncode == 130, err
+    assert "the job had ended before: Failed" in err
+    (path,) = project.s3.rglob("result.json")
+    result = json.loads(path.read_text())
+    assert (result["status"], result["exit_code"]) == ("Failed", 3)
+    assert result["failure_reason"] == "AlgorithmError: boom, exit code: 3"

@@ -6,6 +6,7 @@ A cell of the matrix is a process, stopped or killed at a moment of its own. Aft
 
 from __future__ import annotations
 
+import json
 import signal
 import tarfile
 import time
@@ -133,9 +134,62 @@ def test_a_rehearsal_that_packs_its_model(desk: Desk, number: int) -> None:
     killed = number == signal.SIGKILL
     assert desk.states() == ["started" if killed else "finished"]
     assert desk.repaired() == ["abandoned" if killed else "finished"]
-    assert not list(desk.project.s3.glob("team/outputs/**/*.gz"))
+    packed = list(desk.project.s3.glob("team/outputs/**/*.gz"))
+    assert len(packed) == (0 if killed else 1)
+    assert killed or result_of(desk)["status"] == "Completed"
     desk.project.program("print('the next')")
     assert desk.run(*words).code == 0
+    assert desk.leftovers() == []
+
+
+def result_of(desk: Desk) -> Any:
+    (path,) = desk.project.s3.rglob("result.json")
+    return json.loads(path.read_text())
+
+
+@provokes(126)
+def test_what_a_job_left_is_saved_however_often_ctrl_c_is_hit_at_once(desk: Desk) -> None:
+    desk.project.program(
+        "import pathlib, os, signal, sys, time\n"
+        "model = pathlib.Path(os.environ['SM_MODEL_DIR'], 'm')\n"
+        "signal.signal(signal.SIGTERM, lambda *_: sys.exit(model.write_bytes(os.urandom(2**22))))\n"
+        "print('running', flush=True)\n"
+        "time.sleep(300)\n"
+    )
+    process = desk.start("launch", desk.project.config, "--on", "process", *desk.where)
+    process.read_until("| running")
+    process.send_signal(signal.SIGINT)
+    process.read_until("Uploading")
+    for _ in range(5):
+        process.send_signal(signal.SIGINT)
+        time.sleep(0.01)
+    done = process.ended()
+    assert (done.code, done.err.count("Ctrl-C once more gives it up")) == (130, 1), done.err
+    assert "the job was stopped, and what it left is saved" in done.err
+    assert len(list(desk.project.s3.glob("team/outputs/**/*.gz"))) == 1
+    assert desk.leftovers() == []
+
+
+@pytest.mark.parametrize(
+    ("code", "status", "reason"), [(0, "Stopped", ""), (3, "Failed", "AlgorithmError: boom, exit code: 3")]
+)
+def test_saving_is_given_up_by_a_second_thought(desk: Desk, code: int, status: str, reason: str) -> None:
+    desk.project.program(
+        "import os, pathlib, sys\n"
+        "base = pathlib.Path(os.environ['SAGEMAKER_BASE_DIR'])\n"
+        "with (base / 'model' / 'm').open('wb') as file: file.truncate(2**36)\n"  # minutes of packing
+        "(base / 'output' / 'failure').write_text('boom')\n"
+        f"sys.exit({code})\n"
+    )
+    process = desk.start("launch", desk.project.config, "--on", "process", *desk.where)
+    process.read_until("Uploading")
+    process.send_signal(signal.SIGINT)
+    process.read_until("what the job left is being saved; Ctrl-C once more gives it up")
+    time.sleep(1.1)
+    told(process, signal.SIGINT)
+    result = result_of(desk)
+    assert (result["status"], result["failure_reason"], result["artifacts"]) == (status, reason, {})
+    assert not list(desk.project.s3.glob("team/outputs/**/*.gz"))
     assert desk.leftovers() == []
 
 

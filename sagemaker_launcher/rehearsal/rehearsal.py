@@ -113,7 +113,7 @@ class Rehearsal:
         hosts = hosts_of(request)
         run: Run | None = None
         try:
-            with workspace(plan, clear) as space:
+            with workspace(plan, clear, events.note) as space:
                 inputs = self._inputs(hosts, lambda: self._read_config(request))
                 runner = make_runner(space)
                 stage = Stage(
@@ -126,9 +126,6 @@ class Rehearsal:
         except JobBrokenError:
             raise
         except LauncherError as error:
-            if run and run.result:
-                events.note(f"something of the rehearsal is left on this machine: {error}")
-                return run.result
             reason = f"InternalServerError: {error}"[:FAILURE_REASON_MAX]
             result = JobResult(FAILED, FAILED, failure_reason=reason, ended_at=utc_now())
             raise JobBrokenError(error, result) from error
@@ -149,7 +146,7 @@ class Rehearsal:
             events: Who is told.
         """
         hosts = hosts_of(request)
-        with workspace(plan, clear) as space:
+        with workspace(plan, clear, events.note) as space:
             host, tree = hosts[0], Tree(space.folder / "opt" / "ml")
             tree.create(request, hosts, host)
             inputs = self._inputs(hosts, lambda: config)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack, suppress
-from dataclasses import field
+from dataclasses import field, replace
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -14,7 +14,7 @@ from sagemaker_launcher.clock import utc_now
 from sagemaker_launcher.errors import EnvironmentProblemError, LauncherError
 from sagemaker_launcher.events import Events
 from sagemaker_launcher.frozen import frozen
-from sagemaker_launcher.interrupts import Interrupted, shielded
+from sagemaker_launcher.interrupts import Interrupted, Reluctance, shielded
 from sagemaker_launcher.naming import S3Uri
 from sagemaker_launcher.rehearsal.crew import Crew, Ended
 from sagemaker_launcher.rehearsal.hosts import Host
@@ -43,6 +43,7 @@ if TYPE_CHECKING:
 _METRICS_EVERY_S = 0.25
 _SHOWN = 40  # characters of what is no number
 _KILLED = 137  # 128 + SIGKILL, as a shell shows it
+_SAVING = "interrupted: what the job left is being saved; Ctrl-C once more gives it up"
 _OTHERS_GRACE_S = 10.0  # for the other hosts when one has failed: nothing says how long the service waits
 
 
@@ -159,15 +160,17 @@ class Run:
 
     def _execute(self) -> JobResult:
         terms = self._stage.terms
-        for number, after_s in enumerate((*terms.interrupt_after_s, None), start=1):
-            try:
-                trees, syncs = self._prepare(number)
-            except (LauncherError, OSError) as error:
-                return self._no_data(str(error))
-            end = self._attempt(trees, syncs, after_s)
-            if end.cause is not _Cause.RECLAIMED:
-                break
-        return self._finish(end)
+        with Reluctance(_SAVING) as reluctance:
+            for number, after_s in enumerate((*terms.interrupt_after_s, None), start=1):
+                try:
+                    trees, syncs = self._prepare(number)
+                except (LauncherError, OSError) as error:
+                    return self._no_data(str(error))
+                end = self._attempt(trees, syncs, after_s, reluctance)
+                if end.cause is not _Cause.RECLAIMED:
+                    break
+                reluctance.end()
+            return self._finish(end, reluctance)
 
     def _prepare(self, number: int) -> tuple[dict[Host, Tree], dict[Host, CheckpointSync]]:
         """Everything fresh but the checkpoints."""
@@ -203,9 +206,13 @@ class Run:
         return lambda: self._stage.runner.open_up(host, checkpoint_path(self._stage.request))
 
     def _attempt(
-        self, trees: Mapping[Host, Tree], syncs: Mapping[Host, CheckpointSync], after_s: float | None
+        self,
+        trees: Mapping[Host, Tree],
+        syncs: Mapping[Host, CheckpointSync],
+        after_s: float | None,
+        reluctance: Reluctance,
     ) -> _End:
-        """Runs the programs of all hosts to their end, whatever it is, and saves their checkpoints."""
+        """Runs the programs of all hosts to their end, whatever it is, and saves their checkpoints, with reluctance to be stopped."""
         stage, crew = self._stage, Crew()
         self._timeline.enter("Training", "Training in progress")
         start = time.monotonic()
@@ -224,18 +231,20 @@ class Run:
                     cause = limit.cause
                     self._stop(crew, limit.why, reclaimed=cause is _Cause.RECLAIMED)
                 elif crew.failed:
-                    crew.stop(min(_OTHERS_GRACE_S, stage.terms.grace_s))
+                    self._stop_others(crew, crew.failed.host)
+                reluctance.begin()
             except Interrupted as interrupted:
-                cause, signal_number = _Cause.SIGNAL, interrupted.number
-                self._stop(crew, "interrupted", reclaimed=False)
+                signal_number = interrupted.number
+                if cause is _Cause.ENDED and (crew.failed or len(crew.ended) == len(trees)):
+                    _stop_now(crew)  # how the job ended was known before
+                else:
+                    cause = _Cause.SIGNAL
+                    self._stop(crew, "interrupted", reclaimed=False)
+                reluctance.begin()
         ended = time.monotonic()
         self._ran_s += ended - start
-        try:
-            with shielded():
-                stage.runner.settle(trees)
-                self._metrics.read_heard()
-        except Interrupted as interrupted:  # what the programs left is saved all the same
-            cause, signal_number = _Cause.SIGNAL, interrupted.number
+        stage.runner.settle(trees)
+        self._metrics.read_heard()
         if cause is _Cause.ENDED and after_s is not None:
             stage.events.note(f"the job ended before it could be interrupted after {after_s:g} s")
         # Whoever had to be killed was there until the instance was gone: nobody had time for a last copy.
@@ -243,8 +252,10 @@ class Run:
         problem = "" if cause is _Cause.RECLAIMED and killed else self._last_sync(syncs)
         if cause is _Cause.RECLAIMED:
             self._reclaimed(syncs, ended - start)
+        if cause is _Cause.RECLAIMED and reluctance.kept:
+            cause = _Cause.SIGNAL  # nobody wants the next attempt
         unfed = next((str(feeder.problem) for feeder in feeders if feeder.problem), "")
-        return _End(cause, crew.failed, trees, problem, unfed, signal_number)
+        return _End(cause, crew.failed, trees, problem, unfed, signal_number or reluctance.kept)
 
     def _wait(self, crew: Crew, until: float) -> bool:
         """See Crew; searches what the programs write meanwhile, since nothing but this thread can end a search."""
@@ -279,10 +290,15 @@ class Run:
             )
             crew.stop(grace_s)
         except Interrupted:
-            with suppress(Interrupted), shielded():  # a third one wants no more than the second
-                crew.stop(0)
+            _stop_now(crew)  # a third one wants no more than the second
             if reclaimed:
                 raise
+
+    def _stop_others(self, crew: Crew, failed: Host) -> None:
+        """Stops the hosts that are left when one has failed."""
+        if len(self._stage.hosts) > 1:
+            self._stage.events.note(f"{failed.name} failed, which ends the job")
+        crew.stop(min(_OTHERS_GRACE_S, self._stage.terms.grace_s))
 
     def _last_sync(self, syncs: Mapping[Host, CheckpointSync]) -> str:
         """Saves the checkpoints of every host once more; gives what went wrong first."""
@@ -305,8 +321,12 @@ class Run:
             f"interrupted after {ran_s:.1f} s of training; lost: the {lost_s:g} s since the last checkpoint"
         )
 
-    def _finish(self, end: _End) -> JobResult:
-        """Uploads what the programs left, and judges."""
+    def _finish(self, end: _End, reluctance: Reluctance) -> JobResult:
+        """Uploads what the programs left, and judges.
+
+        Raises:
+            Interrupted: A signal came before or meanwhile; with the result.
+        """
         from sagemaker_launcher.rehearsal.artifacts import save_artifacts  # noqa: PLC0415 - the program had to start soon
 
         self._timeline.enter("Uploading", "Uploading generated training model")
@@ -316,6 +336,9 @@ class Run:
         except (LauncherError, OSError) as error:
             problem = str(error)
             self._stage.events.note(f"what the program left cannot be saved: {error}")
+        except Interrupted as interrupted:  # for the second time: nothing else comes through
+            cause = end.cause if end.failed else _Cause.SIGNAL
+            end = replace(end, cause=cause, signal_number=interrupted.number)
         else:
             self._artifacts = saved.uris
             if saved.problem:
@@ -331,8 +354,8 @@ class Run:
                     f"`download` will only bring what was saved --packed, and not unpack it: {saved.refusals[0]}{more}"
                 )
         result = self._judge(end, problem)
-        if end.cause is _Cause.SIGNAL:
-            raise Interrupted(end.signal_number, result)
+        if number := end.signal_number or reluctance.kept:
+            raise Interrupted(number, result)
         return result
 
     def _judge(self, end: _End, problem: str) -> JobResult:
@@ -347,8 +370,6 @@ class Run:
             text = self._failure_text(end.trees[failed.host]) or self._stage.runner.unexplained(exit_code)
             tail = f", exit code: {exit_code}"
             reason = f"AlgorithmError: {text}"[: FAILURE_REASON_MAX - len(tail)] + tail
-            if len(end.trees) > 1:
-                self._stage.events.note(f"{failed.host.name} failed, which ends the job")
             return self._result(FAILED, reason=reason, exit_code=exit_code)
         if problem:
             self._artifacts = {}  # saved or not, the service would not name them
@@ -413,6 +434,12 @@ class Run:
                 interruptions=tuple(self._interruptions),
             )
         return self.result
+
+
+def _stop_now(crew: Crew) -> None:
+    """Kills what still runs, and lets no signal in between."""
+    with suppress(Interrupted), shielded():
+        crew.stop(0)
 
 
 def _trouble_here(error: OSError) -> LauncherError:

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from sagemaker_launcher.errors import EnvironmentProblemError, LauncherError
 from sagemaker_launcher.frozen import frozen
+from sagemaker_launcher.interrupts import shielded
 from sagemaker_launcher.unique import unique_name
 from sagemaker_launcher.user_cache import cannot_write
 
@@ -56,12 +57,15 @@ def planned_workspace(cache: Path, facts: dict[str, str]) -> Workspace:
 
 
 @contextmanager
-def workspace(plan: Workspace, clear: Clear) -> Iterator[Workspace]:
+def workspace(plan: Workspace, clear: Clear, tell: Callable[[str], None]) -> Iterator[Workspace]:
     """A new workspace, which is gone when the block has ended, and every one whose launcher was killed before.
+
+    A signal that comes while it is removed waits.
 
     Args:
         plan: A planned workspace.
         clear: Called before a folder is removed, ours or that of a killed launcher.
+        tell: Called with what is left all the same, and why.
 
     Raises:
         EnvironmentProblemError: Nothing can be written here.
@@ -74,13 +78,16 @@ def workspace(plan: Workspace, clear: Clear) -> Iterator[Workspace]:
     except OSError as error:
         raise cannot_write(root, error) from error
     with os.fdopen(lock, "wb"):
-        notes = tuple(f"a killed rehearsal has left {_told(*problem)}" for problem in problems.items())
+        notes = tuple(f"an earlier rehearsal has left {_told(*problem)}" for problem in problems.items())
         space = Workspace(path.stem, path.with_suffix(""), plan.facts, notes)
         try:
             space.folder.mkdir(mode=0o700)
             yield space
         finally:
-            _remove(space, path, clear)
+            with shielded():
+                problem = _remove(space, path, clear)
+                if problem:
+                    tell(f"this rehearsal leaves {_told(space.folder, problem)}")
 
 
 def entries(folder: Path, *, skip_closed: bool = False) -> Iterator[os.DirEntry[str]]:

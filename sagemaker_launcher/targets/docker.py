@@ -9,6 +9,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import field
 from functools import cached_property
 from pathlib import Path
@@ -270,7 +271,9 @@ class _Runner:
             ForeignFilesError: The user cannot read what would have to be saved.
         """
         if self._containers:
-            self.engine.call("rm", "--force", "--volumes", *self._containers)
+            # They have ended; whatever keeps the engine from removing them now, what they left can be saved.
+            with suppress(LauncherError):
+                self.engine.call("rm", "--force", "--volumes", *self._containers)
             self._containers.clear()
         for problem in self._problems:
             self.events.note(problem)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import socket
 import subprocess
 import threading
@@ -149,6 +150,33 @@ def test_the_end_of_the_docker_program_is_not_the_end_of_the_job(desk: Desk) -> 
         done = ended(process, before)
     assert (done.code, done.result["exit_code"]) == (10, 3)
     assert desk.left(done.told()["identifier"]) == []
+
+
+def test_a_container_that_cannot_be_removed_costs_nothing_of_what_the_job_left(
+    desk: Desk, tmp_path: Path
+) -> None:
+    program = tmp_path / "bin" / "docker"
+    program.parent.mkdir()
+    script = f"""#!/bin/sh
+if [ "$1" = rm ] && [ ! -e {tmp_path}/able ]; then
+  echo "cannot remove: permission denied" >&2
+  exit 1
+fi
+exec {shutil.which("docker")} "$@"
+"""
+    program.write_text(script)
+    program.chmod(0o755)
+    desk.program("(model / 'm').write_text('x')")
+    done = desk.launch("--docker", program)
+    assert (done.code, done.result["status"]) == (0, "Completed")
+    assert desk.path(done.result["artifacts"]["model"]).is_file()
+    (told,) = [note for note in done.notes if "leaves" in note]
+    assert "cannot remove: permission denied" in told
+    (tmp_path / "able").touch()
+    identifier = desk.identifier()
+    assert len(desk.containers(identifier)) == 1
+    assert desk.launch().code == 0
+    assert desk.left(identifier) == []
 
 
 # --- no image ---

@@ -132,7 +132,7 @@ def test_what_nobody_can_give_to_the_user_is_missed_aloud(desk: Desk, engine: En
     desk.program("(model / 'm').write_text('x')")
     done = desk.launch()
     assert done.code == 0, done.done.err
-    [note] = [note for note in done.notes if "a killed rehearsal" in note]
+    [note] = [note for note in done.notes if "an earlier rehearsal" in note]
     assert f"{folder} cannot be removed" in note
     shutil.rmtree(folder)
     assert "a killed rehearsal" not in desk.launch().done.err

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -23,7 +23,7 @@ HOLDER = """\
 import os, sys, time
 from pathlib import Path
 from sagemaker_launcher.rehearsal.workspace import planned_workspace, workspace
-with workspace(planned_workspace(Path(sys.argv[1]), {"engine-of": "nobody"}), lambda _: None) as space:
+with workspace(planned_workspace(Path(sys.argv[1]), {"engine-of": "nobody"}), lambda _: None, print) as space:
     (space.folder / "data").write_text("of a live one")
     print(space.folder, flush=True)
     time.sleep(60)
@@ -47,8 +47,13 @@ def nothing(_: Workspace) -> None:
     """Nothing runs."""
 
 
+def never(told: str) -> None:
+    """Nothing may be left."""
+    raise AssertionError(told)
+
+
 def test_a_workspace_is_private_and_gone_afterwards(tmp_path: Path) -> None:
-    with workspace(planned_workspace(tmp_path, {}), nothing) as space:
+    with workspace(planned_workspace(tmp_path, {}), nothing, never) as space:
         assert space.folder.stat().st_mode & 0o777 == 0o700
         (space.folder / "deep").mkdir()
         (space.folder / "deep" / "file").write_text("x")
@@ -56,7 +61,7 @@ def test_a_workspace_is_private_and_gone_afterwards(tmp_path: Path) -> None:
 
 
 def test_a_workspace_is_gone_after_an_error_too(tmp_path: Path) -> None:
-    with pytest.raises(KeyError), workspace(planned_workspace(tmp_path, {}), nothing):
+    with pytest.raises(KeyError), workspace(planned_workspace(tmp_path, {}), nothing, never):
         raise KeyError
     assert snapshot(tmp_path) == {"rehearsals": None}
 
@@ -82,7 +87,7 @@ def test_the_folder_of_a_live_launcher_is_left_alone(tmp_path: Path) -> None:
     with launcher(tmp_path) as (_, theirs):
         cleared: list[Workspace] = []
         for _ in range(3):
-            with workspace(planned_workspace(tmp_path, {}), cleared.append) as ours:
+            with workspace(planned_workspace(tmp_path, {}), cleared.append, never) as ours:
                 assert ours.folder != theirs
         assert [space.folder == theirs for space in cleared] == [False] * 3
         assert snapshot(theirs) == {"data": b"of a live one"}
@@ -96,13 +101,29 @@ def test_the_folder_of_a_killed_launcher_is_removed_by_the_next_one_which_gets_i
         process.wait()
         assert theirs.is_dir()
         cleared: list[Workspace] = []
-        with workspace(planned_workspace(tmp_path, {}), cleared.append) as ours:
+        with workspace(planned_workspace(tmp_path, {}), cleared.append, never) as ours:
             assert [(space.folder, space.facts) for space in cleared] == [(theirs, {"engine-of": "nobody"})]
             assert not theirs.exists()
             assert sorted(snapshot(tmp_path / "rehearsals")) == [
                 ours.identifier,
                 f"{ours.identifier}.lock",
             ]
+
+
+def test_what_a_workspace_leaves_is_told(tmp_path: Path) -> None:
+    def unreachable(_: Workspace) -> None:
+        raise EnvironmentProblemError("the engine does not answer", hint="start it")
+
+    for error in (None, KeyError()):
+        told: list[str] = []
+        with (
+            suppress(KeyError),
+            workspace(planned_workspace(tmp_path, {}), unreachable, told.append) as space,
+        ):
+            if error:
+                raise error
+        assert told == [f"this rehearsal leaves {space.folder}: the engine does not answer; start it"]
+        assert space.folder.is_dir()
 
 
 def test_what_cannot_be_ended_now_is_left_for_a_later_one(tmp_path: Path) -> None:
@@ -113,9 +134,9 @@ def test_what_cannot_be_ended_now_is_left_for_a_later_one(tmp_path: Path) -> Non
     with launcher(tmp_path) as (process, theirs):
         process.kill()
         process.wait()
-        with workspace(planned_workspace(tmp_path, {}), unreachable):
+        with workspace(planned_workspace(tmp_path, {}), unreachable, never):
             assert theirs.is_dir()
-        with workspace(planned_workspace(tmp_path, {}), nothing):
+        with workspace(planned_workspace(tmp_path, {}), nothing, never):
             assert not theirs.exists()
 
 
@@ -123,7 +144,7 @@ def test_what_cannot_be_ended_now_is_left_for_a_later_one(tmp_path: Path) -> Non
 def test_a_lock_that_its_launcher_could_not_finish_does_no_harm(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "rehearsals").mkdir()
     (tmp_path / "rehearsals" / "abandoned.lock").write_bytes(content)
-    with workspace(planned_workspace(tmp_path, {}), clear):
+    with workspace(planned_workspace(tmp_path, {}), clear, never):
         pass
     assert snapshot(tmp_path / "rehearsals") == {}
 
@@ -132,7 +153,7 @@ def test_a_place_that_takes_no_files_is_told(tmp_path: Path) -> None:
     (tmp_path / "rehearsals").write_text("a file in the place of the folder")
     with (
         pytest.raises(EnvironmentProblemError, match="rehearsals"),
-        workspace(planned_workspace(tmp_path, {}), nothing),
+        workspace(planned_workspace(tmp_path, {}), nothing, never),
     ):
         pass
 
@@ -142,7 +163,7 @@ def test_many_at_once_never_remove_each_other(tmp_path: Path) -> None:
         "import sys, time\nfrom pathlib import Path\n"
         "from sagemaker_launcher.rehearsal.workspace import planned_workspace, workspace\n"
         "for _ in range(30):\n"
-        "    with workspace(planned_workspace(Path(sys.argv[1]), {}), lambda _: None) as space:\n"
+        "    with workspace(planned_workspace(Path(sys.argv[1]), {}), lambda _: None, print) as space:\n"
         "        (space.folder / 'mine').write_text('x'); time.sleep(0.003)\n"
         "        assert (space.folder / 'mine').read_text() == 'x'\n"
     )
