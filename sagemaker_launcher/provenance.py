@@ -16,16 +16,8 @@ from sagemaker_launcher.archive.manifest import Author, SourceState, pid_space
 from sagemaker_launcher.checkout import Checkout, current_folder
 from sagemaker_launcher.digest import new_sha256
 from sagemaker_launcher.errors import EnvironmentProblemError
+from sagemaker_launcher.rehearsal.code_copy import NOT_SOURCE
 
-_NOT_SOURCE = {
-    ".git",
-    ".venv",
-    "__pycache__",
-    ".ipynb_checkpoints",
-    ".mypy_cache",
-    ".pytest_cache",
-    ".ruff_cache",
-}
 _LEADS_NOWHERE = {ELOOP, ENOENT, ENOTDIR}  # what a link does that is dangling
 
 
@@ -87,7 +79,7 @@ def source_state(folder: Path, checkout: Checkout | None) -> SourceState:
 def _source_files(folder: Path) -> list[Path]:
     found = []
     for where, folders, names in os.walk(folder, onerror=_refuse):
-        folders[:] = [name for name in folders if name not in _NOT_SOURCE]
+        folders[:] = [name for name in folders if name not in NOT_SOURCE]
         found += [Path(where) / name for name in names if _is_file(Path(where) / name)]
     return found
 

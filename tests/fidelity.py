@@ -60,7 +60,8 @@ def _no(why: str) -> Verdict:
 
 _IMAGE = _no("there is no image")
 _PROCESS_TREE = (
-    "the tree lies in a folder of its own, which SAGEMAKER_BASE_DIR names; /opt/ml itself is the machine's"
+    "the tree, with a copy of the code, lies in a folder of its own, which SAGEMAKER_BASE_DIR names and tracebacks show;"
+    " /opt/ml itself is the machine's"
 )
 ROWS = (
     Row(

@@ -321,7 +321,7 @@ def test_hyperparameters_are_the_programs_arguments(project: Project) -> None:
         "-x",
         "True",
     ]
-    assert seen["folder"] == str(project.folder / "code")
+    assert seen["folder"].endswith("/attempt-1/algo-1/opt/ml/code")
 
 
 @reproduces("file mode", "process")
@@ -368,7 +368,8 @@ def test_the_program_can_import_what_lies_beside_it_and_what_any_program_can(
     ).stdout
     here, anywhere = (set(json.loads(told)) for told in (told_here[1], told_anywhere))
     assert told_here[0] == "42"
-    assert here - anywhere == {str(project.folder / "code")}
+    (code,) = here - anywhere
+    assert code.endswith("/attempt-1/algo-1/opt/ml/code")
 
 
 def test_the_program_has_no_terminal_to_wait_for(cli: CommandLine, project: Project) -> None:
@@ -392,8 +393,9 @@ def test_the_program_has_no_terminal_to_wait_for(cli: CommandLine, project: Proj
 
 def test_a_shell_script_may_be_the_program(project: Project) -> None:
     (project.folder / "code" / "train.sh").write_text('#!/bin/sh\necho "$0 $1 $2 in $SM_CURRENT_HOST"\n')
-    (project.folder / "code" / "train.sh").chmod(0o755)
-    done = rehearse(project, ("SOURCE.ENTRY_POINT", "train.sh"), ("ESTIMATOR.HYPERPARAMETERS.a", "it's"))
+    # The toolkit makes it executable; here, a copy of it.
+    with nothing_written(project.folder / "code"):
+        done = rehearse(project, ("SOURCE.ENTRY_POINT", "train.sh"), ("ESTIMATOR.HYPERPARAMETERS.a", "it's"))
     assert done.events.lines == ["./train.sh -a it's in algo-1"]
 
 
@@ -409,9 +411,47 @@ def test_another_python_may_run_the_program(cli: CommandLine, project: Project, 
 
 def test_the_programs_folder_is_left_as_it_was(project: Project) -> None:
     (project.folder / "code" / "beside.py").write_text("VALUE = 42")
-    program(project, "import os")
+    data = project.folder / "code" / "weights.bin"
+    data.write_text("first")
+    program(
+        project,
+        "import beside\nhere = pathlib.Path(__file__).parent\n"
+        "print(beside.VALUE, (here / 'weights.bin').read_text(), pathlib.Path().resolve() == here.resolve(),"
+        " here == pathlib.Path(os.environ['SM_MODULE_DIR']))\n"
+        "pathlib.Path('beside.py').unlink(); (here / 'weights.bin').write_text('changed'); pathlib.Path('new').mkdir()",
+    )
     with nothing_written(project.folder / "code"):
-        rehearse(project)
+        assert rehearse(project).events.lines == ["42 first True True"]
+
+
+def test_each_host_has_its_own_copy_of_the_code(project: Project) -> None:
+    program(project, "print(pathlib.Path('mark').exists()); pathlib.Path('mark').touch()")
+    assert rehearse(project, ("ESTIMATOR.INSTANCE_COUNT", "2")).events.lines == ["False", "False"]
+
+
+def test_what_tools_keep_beside_the_code_and_the_cache_of_rehearsals_are_not_copied(
+    project: Project, home: Path
+) -> None:
+    code = project.folder / "code"
+    for name in (".git", ".venv", "__pycache__"):
+        (code / name).mkdir()
+        os.mkfifo(code / name / "fifo")
+    program(project, "print(sorted(os.listdir()))")
+    variables = {"SAGEMAKER_LAUNCHER_CACHE": str(code / "cache")}
+    cli = CommandLine(project.folder, clean_environment(home, **variables))
+    done = cli(*rehearsal(project))
+    assert done.code == 0, done.err
+    assert "algo-1 | ['config.py', 'main.py']\n" in done.err
+
+
+def test_code_that_cannot_be_copied_is_named_before_anything_is_archived(
+    cli: CommandLine, project: Project
+) -> None:
+    os.mkfifo(project.folder / "code" / "fifo")
+    with nothing_written(project.s3):
+        done = launch(cli, project)
+    assert (done.code, done.json["error"]["code"]) == (15, "no_source")
+    assert done.json["error"]["message"] == f"cannot copy {project.folder / 'code'}: fifo (a named pipe)"
 
 
 # --- metrics and results ---

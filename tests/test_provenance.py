@@ -19,11 +19,11 @@ import pytest
 from sagemaker_launcher.archive.manifest import to_bytes
 from sagemaker_launcher.checkout import CheckoutReader
 from sagemaker_launcher.provenance import author, source_state, versions
-from tests.commands import CommandLine, Finished
+from tests.commands import ROOT, CommandLine, Finished
 from tests.fault_rows import provokes
 from tests.project import Project
 from tests.stand_in import document, launch, local, nothing_written, rehearsal
-from tests.unprivileged import Unprivileged
+from tests.unprivileged import Unprivileged, prefix
 
 GIT = shutil.which("git") or ""
 pytestmark = pytest.mark.skipif(not GIT, reason="there is no git on this machine")
@@ -570,23 +570,34 @@ def test_code_that_cannot_be_read_is_named_and_nothing_is_launched(
     (code / name).chmod(0o755)
     assert (done.code, done.has_traceback) == (15, False), done.err
     told = done.json["error"]
-    assert told["code"] == "source_unreadable"
-    assert told["message"] == f"cannot read {code / name}, a part of the training code: Permission denied"
-    assert str(code) in told["hint"]
+    assert told["code"] == "no_source"
+    assert told["message"] == f"cannot copy {code}: {name} (Permission denied)"
     assert "SOURCE.DIR" in told["hint"]
 
 
-def test_a_folder_whose_names_can_be_read_but_not_its_files_is_named(
-    cli: CommandLine, project: Project
+@provokes(129)
+@pytest.mark.parametrize("mode", [0, 0o444])
+def test_code_that_is_not_copied_but_cannot_be_read_is_named(
+    cli: CommandLine, project: Project, mode: int
 ) -> None:
     folder = project.folder / "code" / "sub"
     folder.mkdir()
     (folder / "inside.py").write_text("x")
-    folder.chmod(0o444)
-    done = launch(Unprivileged.of(cli), project)
+    folder.chmod(mode)
+    Unprivileged.of(cli)  # or this test is skipped
+    program = "import sys; from pathlib import Path; from sagemaker_launcher.provenance import source_state"
+    command = [
+        *prefix(),
+        sys.executable,
+        "-c",
+        f"{program}; source_state(Path(sys.argv[1]), None)",
+        str(folder),
+    ]
+    environment = {**cli.environment, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     folder.chmod(0o755)
-    assert (done.code, done.has_traceback) == (15, False), done.err
-    assert f"cannot read {folder / 'inside.py'}" in done.json["error"]["message"]
+    named = folder if mode == 0 else folder / "inside.py"
+    assert f"cannot read {named}, a part of the training code: Permission denied" in done.stderr
 
 
 def test_what_is_no_source_may_be_unreadable(cli: CommandLine, project: Project) -> None:

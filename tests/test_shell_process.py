@@ -103,3 +103,19 @@ def test_mistakes_are_told_as_a_launch_tells_them(cli: CommandLine, project: Pro
     done = shell(cli, project, "echo never\n")
     assert (done.code, done.out, done.has_traceback) == (6, "", False)
     assert "no S3 objects found" in done.err
+
+
+def test_what_is_edited_in_the_shell_is_the_users_code(cli: CommandLine, project: Project) -> None:
+    command = cli.command("shell", project.config, "--on", "process", "--s3-root", project.s3)
+    commands = "echo 'VALUE = 2' > $SM_MODULE_DIR/edited.py; pwd\n"
+    done = subprocess.run(
+        command,
+        cwd=cli.folder,
+        env=dict(cli.environment),
+        input=commands,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (0, f"{project.folder / 'code'}\n"), done.stderr
+    assert (project.folder / "code" / "edited.py").read_text() == "VALUE = 2\n"

@@ -130,6 +130,20 @@ def test_everything_but_the_checkpoints_is_fresh(spot: Project) -> None:
     assert second == ["checkpoints/left", *first]
 
 
+@reproduces("spot", "process")
+def test_what_a_program_wrote_beside_its_code_is_lost_as_well(spot: Project) -> None:
+    spot.program(
+        PRELUDE + "here = pathlib.Path(__file__).parent\n"
+        "print(pathlib.Path('state').exists(), (here / 'state').exists(), flush=True)\n"
+        "if (checkpoints / 'once').exists(): sys.exit(0)\n"
+        "pathlib.Path('state').write_text('all work'); (checkpoints / 'once').touch(); time.sleep(60)"
+    )
+    with nothing_written(spot.folder / "code"):
+        done = interrupted(spot, SOON_S, INSTANCE_COUNT="2")
+    assert done.result.status == "Completed"
+    assert done.events.lines == 4 * ["False False"]
+
+
 def test_without_a_checkpoint_all_work_is_lost_and_that_is_said(spot: Project) -> None:
     mark = spot.folder / "started"
     spot.program(

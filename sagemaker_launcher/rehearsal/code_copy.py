@@ -1,4 +1,4 @@
-"""The copy of the training code that a container has."""
+"""The copy of the training code that a host has, as an image would."""
 
 from __future__ import annotations
 
@@ -11,9 +11,20 @@ from itertools import islice
 from pathlib import Path
 
 from sagemaker_launcher.errors import EnvironmentProblemError
+from sagemaker_launcher.user_cache import place
 
-# Neither belongs to what a Dockerfile would copy.
-_NOT_COPIED = ("__pycache__", ".git")
+# What tools keep beside code: neither hashed as the code of a launch, nor copied.
+NOT_SOURCE = frozenset(
+    {
+        ".git",
+        ".venv",
+        "__pycache__",
+        ".ipynb_checkpoints",
+        ".mypy_cache",
+        ".pytest_cache",
+        ".ruff_cache",
+    }
+)
 _NAMED = 10  # of the files that cannot be copied
 _KINDS = {stat.S_IFIFO: "a named pipe", stat.S_IFSOCK: "a socket"}
 
@@ -24,9 +35,10 @@ def check_copyable(folder: Path) -> None:
     Raises:
         EnvironmentProblemError: With the first ten.
     """
-    found = list(islice(_not_copyable(str(folder)), _NAMED + 1))
+    real = os.path.realpath(folder)
+    found = list(islice(_not_copyable(real), _NAMED + 1))
     if found:
-        shown = sorted(f"{os.path.relpath(path, folder)} ({why})" for path, why in found[:_NAMED])
+        shown = sorted(f"{os.path.relpath(path, real)} ({why})" for path, why in found[:_NAMED])
         more = ", and more" if len(found) > _NAMED else ""
         raise EnvironmentProblemError(
             f"cannot copy {folder}: {', '.join(shown)}{more}",
@@ -37,7 +49,7 @@ def check_copyable(folder: Path) -> None:
 
 def _not_copyable(folder: str) -> Iterator[tuple[str, str]]:
     """What cannot be copied, and why."""
-    folders = [folder]
+    folders, cache = [folder], os.path.realpath(place())
     while folders:
         folder = folders.pop()
         try:
@@ -47,7 +59,7 @@ def _not_copyable(folder: str) -> Iterator[tuple[str, str]]:
             continue
         with found:
             for entry in found:
-                if entry.name in _NOT_COPIED or entry.is_symlink():
+                if entry.name in NOT_SOURCE or entry.path == cache or entry.is_symlink():
                     continue
                 if entry.is_dir():
                     folders.append(entry.path)
@@ -58,13 +70,20 @@ def _not_copyable(folder: str) -> Iterator[tuple[str, str]]:
 
 
 def copy_code(source: Path, target: Path) -> None:
-    """Makes a copy, as in an image: what the program writes there, as root, is not for the user's folder.
+    """Makes a copy, as in an image: what the program writes there is not for the user's folder, and lost with its host.
+
+    The cache of this tool, in which the copy lies, is no part of the code, though it may be somewhere in its folder.
 
     Raises:
         EnvironmentProblemError: Something cannot be copied.
     """
+    not_code = {os.path.realpath(place()), os.path.realpath(target)}
+
+    def left_out(folder: str, names: list[str]) -> set[str]:
+        return {name for name in names if name in NOT_SOURCE or f"{folder}{os.sep}{name}" in not_code}
+
     try:
-        shutil.copytree(source, target, symlinks=True, ignore=shutil.ignore_patterns(*_NOT_COPIED))
+        shutil.copytree(os.path.realpath(source), target, symlinks=True, ignore=left_out)
     except OSError as error:
         # copytree goes on as far as it can, and lists at the end what it could not copy: source, target and why.
         why = error.args[0][0][2] if isinstance(error, shutil.Error) else error

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shlex
 import shutil
 import subprocess
 import sys
@@ -19,6 +18,7 @@ from sagemaker_launcher.events import Events
 from sagemaker_launcher.frozen import frozen
 from sagemaker_launcher.job import Job
 from sagemaker_launcher.rehearsal import names, toolkit
+from sagemaker_launcher.rehearsal.code_copy import check_copyable, copy_code
 from sagemaker_launcher.rehearsal.hosts import Host, hosts_of, resource_config
 from sagemaker_launcher.rehearsal.inputs import FAST_FILE
 from sagemaker_launcher.rehearsal.leftovers import BASE_VARIABLE
@@ -85,11 +85,17 @@ class ProcessTarget:
         """See `Target`.
 
         Raises:
-            EnvironmentProblemError: No training code or no Python here, or data of a kind that cannot be rehearsed.
+            EnvironmentProblemError: No training code or no Python here, or data or code that cannot be rehearsed.
             NotFoundError: A channel has no objects.
             UnsafeError: A variable would run other code than the user's.
             ConfigError: The toolkit would fail on a hyperparameter or a variable.
         """
+        self._get_ready(job, request, events)
+        check_copyable(self._folder)
+        return Prepared()
+
+    def _get_ready(self, job: Job, request: Request, events: Events) -> None:
+        """What a job and a shell need."""
         self._region = job.region
         self._check_machine(request)
         self._trial = names.Trial(self._folder)
@@ -100,7 +106,6 @@ class ProcessTarget:
         missing = self._rehearsal.not_reproduced(job, "process")
         if missing:
             events.note(f"not reproduced here: {missing}")
-        return Prepared()
 
     def start(self, job: Job, request: Request, sealed: Sealed) -> Started:  # noqa: ARG002 - the service gets the seal
         """See `Target`. The programs themselves start in `follow`, after the launch has been recorded."""
@@ -116,10 +121,12 @@ class ProcessTarget:
 
     def shell(self, job: Job, request: Request, config: bytes, events: Events) -> int:
         """Runs a shell where the first host's program would run. Gives its exit code. Raises as `prepare` does."""
-        self.prepare(job, request, events)
+        self._get_ready(job, request, events)
         plan = self._rehearsal.planned_space({})
         with self._rehearsal.laid_out(request, config, plan, events) as (space, host, tree):
             runner = self._runner_with_names(request, space, events)
+            # The folder itself: what is edited in the shell, or beside it, is the user's code.
+            tree.code.symlink_to(self._folder, target_is_directory=True)
             command, variables = runner.command(host, tree, [_shell()])
             return subprocess.run(command, cwd=tree.code.resolve(), env=variables, check=False).returncode  # noqa: S603 - the user's shell
 
@@ -159,14 +166,6 @@ class ProcessTarget:
                 hint="check SOURCE.ENTRY_POINT, and SAGEMAKER_PROGRAM in ESTIMATOR.ENVIRONMENT",
                 code="no_source",
             )
-        program = self._folder / entry_point
-        if program.suffix != ".py" and not os.access(program, os.X_OK):
-            # The toolkit makes it executable; but this is the user's own file, not a copy of it.
-            raise EnvironmentProblemError(
-                f"{program} is not executable",
-                hint=f"chmod +x {shlex.quote(str(program))}",
-                code="not_executable",
-            )
         checkpoints = checkpoint_path(request)
         if checkpoints and relative_to_base(checkpoints) is None:
             raise EnvironmentProblemError(
@@ -193,8 +192,12 @@ class _Runner:
 
     def start(self, host: Host, tree: Tree, on_line: OnLine) -> Program:
         """See `Runner`."""
+        copy_code(self._folder, tree.code)
+        program = tree.code / self._entry_point
+        if program.suffix != ".py" and program.resolve().is_relative_to(tree.code.resolve()):
+            program.chmod(0o777)  # as the toolkit does; a link may lead to what is the user's
         command, variables = self.command(host, tree, self._script())
-        return ProcessProgram(command, tree.code.resolve(), variables, on_line)
+        return ProcessProgram(command, tree.code, variables, on_line)
 
     def settle(self, trees: Mapping[Host, Tree]) -> None:
         """See `Runner`. All files are the user's already, but some may be closed to everybody."""
@@ -232,7 +235,6 @@ class _Runner:
         self, host: Host, tree: Tree, words: list[str] | tuple[str, ...]
     ) -> tuple[tuple[str, ...], dict[str, str]]:
         """What runs some words as a host's program, and all variables that they get."""
-        tree.code.symlink_to(self._folder, target_is_directory=True)
         command, variables = tuple(words), self.variables(host, tree)
         if self._hosts_file:
             read_only = self._read_only(host, tree)
