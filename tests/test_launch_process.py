@@ -617,6 +617,25 @@ def test_data_that_cannot_be_copied_fails_the_job(cli: CommandLine, project: Pro
     assert (local(project, done.json["experiment"]) / "result.json").is_file()
 
 
+@reproduces("failure", "process")
+@pytest.mark.parametrize(
+    ("name", "text", "exit_code", "reason"),
+    [
+        # What sagemaker-training 5.1.4 writes for these three: only a shell's 137 is explained.
+        ("main.py", "import os; os.kill(os.getpid(), 9)", 137, 'ExitCode -9\nErrorMessage ""\nCommand'),
+        ("main.py", "import os; os.abort()", 134, 'ExitCode -6\nErrorMessage ""\nCommand'),
+        ("run.sh", "#!/bin/sh\nexit 137", 137, 'ExitCode 137\nErrorMessage ""\nExtraInfo "OutOfMemory: '),
+    ],
+)
+def test_a_program_that_a_signal_killed_is_explained_as_the_toolkit_does(
+    project: Project, name: str, text: str, exit_code: int, reason: str
+) -> None:
+    (project.folder / "code" / name).write_text(text)
+    result = rehearse(project, ("SOURCE.ENTRY_POINT", name)).result
+    assert result.failure_reason.startswith(f"AlgorithmError: ExecuteUserScriptError:\n{reason}")
+    assert result.exit_code == exit_code
+
+
 # --- stopping ---
 
 

@@ -144,6 +144,25 @@ def test_what_a_program_wrote_beside_its_code_is_lost_as_well(spot: Project) -> 
     assert done.events.lines == 4 * ["False False"]
 
 
+def test_what_left_the_session_of_its_program_ends_with_its_host(spot: Project) -> None:
+    # As launchers of workers do; a container takes them along when its first process ends.
+    spot.program(
+        PRELUDE + "worker = 'import time\\nwhile True: time.sleep(0.05); print(\"works\", flush=True)'\n"
+        "host, mark = os.environ['SM_CURRENT_HOST'], checkpoints / 'worker'\n"
+        "if mark.exists():\n"
+        "    print('again', pathlib.Path(f'/proc/{mark.read_text()}/cwd').exists(), flush=True); time.sleep(0.3); sys.exit()\n"
+        "worker = subprocess.Popen([sys.executable, '-c', worker], start_new_session=True)\n"
+        "if host == 'algo-1': mark.write_text(str(worker.pid))\n"
+        "time.sleep(60)"
+    )
+    done = interrupted(spot, SOON_S, INSTANCE_COUNT="2")
+    assert done.result.status == "Completed"
+    for host in ("algo-1", "algo-2"):
+        lines = done.events.lines_of(host)
+        assert "works" in lines
+        assert lines[lines.index("again False") :] == ["again False"]
+
+
 def test_without_a_checkpoint_all_work_is_lost_and_that_is_said(spot: Project) -> None:
     mark = spot.folder / "started"
     spot.program(

@@ -54,7 +54,7 @@ def clear(space: Workspace) -> None:
     if program:
         _end_containers(Engine(program), space)
     elif space.folder.exists():
-        _end_processes(space.folder)
+        end_processes(space.folder)
 
 
 def take_over(engine: Engine, image: str, folder: Path) -> None:
@@ -143,10 +143,13 @@ def _end_containers(engine: Engine, space: Workspace) -> None:
         take_over(engine, space.facts.get(IMAGE, ""), space.folder)
 
 
-def _end_processes(folder: Path) -> None:
+def end_processes(folder: Path) -> None:
     """Kills what outlived its program, or its launcher: each process of a rehearsal has the tree in its variables.
 
     Looks again until none is left: one that was just about to start another is dead only then.
+
+    Args:
+        folder: The /opt/ml of a host, or a folder that has those of several.
     """
     for _ in range(_ROUNDS):
         if not _kill_all(folder):
@@ -158,9 +161,10 @@ def _kill_all(folder: Path) -> bool:
     import psutil  # noqa: PLC0415 - not before the program has run
 
     found = False
-    for process in psutil.process_iter():
+    for pid in psutil.pids():  # its process_iter is not for several threads
         with suppress(psutil.Error, OSError):
-            if process.environ().get(BASE_VARIABLE, "").startswith(f"{folder}{os.sep}"):
+            process = psutil.Process(pid)
+            if f"{process.environ().get(BASE_VARIABLE, '')}{os.sep}".startswith(f"{folder}{os.sep}"):
                 process.kill()
                 found = True
     return found

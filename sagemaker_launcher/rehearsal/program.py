@@ -36,6 +36,11 @@ class Program(Protocol):
         """SIGKILL to the program and everything that it started. An ended program is no error."""
 
 
+def shell_code(code: int) -> int:
+    """An exit code as a shell would show it, from that of `subprocess`."""
+    return code if code >= 0 else _SHELL_SIGNAL_BASE - code
+
+
 def start(
     command: Sequence[str],
     *,
@@ -100,20 +105,29 @@ class ProcessProgram:
         folder: Its working directory.
         environment: All its variables.
         on_line: Called with each line of its output.
+        on_end: Called when it has ended, before its log is complete, with its exit code as `subprocess` has it: -N when signal N
+            killed it.
     """
 
     def __init__(
-        self, command: Sequence[str], folder: Path, environment: Mapping[str, str], on_line: OnLine
+        self,
+        command: Sequence[str],
+        folder: Path,
+        environment: Mapping[str, str],
+        on_line: OnLine,
+        on_end: Callable[[int], None] = lambda _: None,
     ) -> None:
         self._output = Output(start(command, folder=folder, environment=environment), on_line)
+        self._on_end = on_end
 
     def wait(self) -> int:
         """See `Program`."""
         code = self._output.process.wait()
         # A container takes everything in it along when its first process ends.
         self.kill()
+        self._on_end(code)
         self._output.drain()
-        return code if code >= 0 else _SHELL_SIGNAL_BASE - code
+        return shell_code(code)
 
     def terminate(self) -> None:
         """See `Program`."""

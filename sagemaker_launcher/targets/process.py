@@ -21,9 +21,9 @@ from sagemaker_launcher.rehearsal import names, toolkit
 from sagemaker_launcher.rehearsal.code_copy import check_copyable, copy_code
 from sagemaker_launcher.rehearsal.hosts import Host, hosts_of, resource_config
 from sagemaker_launcher.rehearsal.inputs import FAST_FILE
-from sagemaker_launcher.rehearsal.leftovers import BASE_VARIABLE
+from sagemaker_launcher.rehearsal.leftovers import BASE_VARIABLE, end_processes
 from sagemaker_launcher.rehearsal.logs import KeepLog
-from sagemaker_launcher.rehearsal.program import OnLine, ProcessProgram, Program
+from sagemaker_launcher.rehearsal.program import OnLine, ProcessProgram, Program, shell_code
 from sagemaker_launcher.rehearsal.rehearsal import Rehearsal
 from sagemaker_launcher.rehearsal.tree import (
     CONTAINER_BASE,
@@ -189,6 +189,9 @@ class _Runner:
         self._hosts = hosts_of(request)
         self._hosts_file: Path | None = None
         self._resolvable = True
+        # What `subprocess` says of an exit code as a shell shows it: of the first program of an attempt that ended so.
+        self._codes: dict[int, int] = {}  # of the present attempt
+        self._last_codes: Mapping[int, int] = {}  # of the one before
 
     def start(self, host: Host, tree: Tree, on_line: OnLine) -> Program:
         """See `Runner`."""
@@ -197,10 +200,16 @@ class _Runner:
         if program.suffix != ".py" and program.resolve().is_relative_to(tree.code.resolve()):
             program.chmod(0o777)  # as the toolkit does; a link may lead to what is the user's
         command, variables = self.command(host, tree, self._script())
-        return ProcessProgram(command, tree.code, variables, on_line)
+
+        def ended(code: int) -> None:
+            self._codes.setdefault(shell_code(code), code)
+            end_processes(tree.base)  # what has left its session, as workers of a launcher do
+
+        return ProcessProgram(command, tree.code, variables, on_line, ended)
 
     def settle(self, trees: Mapping[Host, Tree]) -> None:
         """See `Runner`. All files are the user's already, but some may be closed to everybody."""
+        self._last_codes, self._codes = self._codes, {}
         for tree in trees.values():
             for folder in (tree.model, tree.failure.parent, tree.checkpoints(self._request)):
                 if folder:
@@ -211,7 +220,7 @@ class _Runner:
 
     def unexplained(self, exit_code: int) -> str:
         """See `Runner`. What the toolkit would say."""
-        return toolkit.failure_text(exit_code, self._script())
+        return toolkit.failure_text(self._last_codes.get(exit_code, exit_code), self._script())
 
     def make_names(self, hosts_file: Path | None, events: Events) -> None:
         """Makes the names of the hosts known to the programs.

@@ -166,6 +166,25 @@ def test_who_holds_the_output_open_does_not_hold_the_end_up_for_ever(start: Star
     os.kill(int(log.lines[0]), signal.SIGKILL)
 
 
+def test_the_end_is_told_with_the_signal_before_the_log_is_waited_for(tmp_path: Path) -> None:
+    told: list[int] = []
+    times: list[float] = []
+    log = Log()
+    text = f"import time; print('works', flush=True); {FOREVER}"
+    text = f"child = subprocess.Popen([sys.executable, '-c', {text!r}], start_new_session=True)\nprint(child.pid)\n"
+    text += "sys.stdout.flush(); time.sleep(0.5); os.abort()"
+
+    def ended(code: int) -> None:
+        told.append(code)
+        times.append(time.monotonic())
+        os.kill(int(next(line for line in log.lines if line.isdigit())), signal.SIGKILL)
+
+    program = ProcessProgram([sys.executable, "-c", PRELUDE + text], tmp_path, dict(os.environ), log, ended)
+    assert program.wait() == 134
+    assert told == [-signal.SIGABRT]
+    assert time.monotonic() - times[0] < 5  # as long as an output is waited for that stays open
+
+
 CHILDREN = """
 child = "import subprocess, sys, time; subprocess.Popen([sys.executable, '-c', {grandchild!r}]).wait()"
 grandchild = "import os, time; print(os.getpid(), flush=True); time.sleep(600)"
