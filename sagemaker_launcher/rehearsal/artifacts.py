@@ -43,7 +43,7 @@ def save_artifacts(request: Request, trees: Mapping[Host, Tree], storage: Storag
     """Uploads what the programs left in the model and output folders; a folder that is empty leaves nothing.
 
     When one of both cannot be saved, the other is all the same; and of a folder without compression, all files but those whose
-    names no key can have.
+    names no key can have; one without any file leaves nothing there either.
 
     Links are stored as links in tarballs. Without compression, a link to a file within its folder is uploaded as that file;
     all others are left out (to folders, out of the folder, to nowhere), and so are FIFOs, sockets and devices. A folder that
@@ -77,8 +77,8 @@ def save_artifacts(request: Request, trees: Mapping[Host, Tree], storage: Storag
                 _pack(merged, packed)
                 refused += refusals(merged, packed)
                 storage.upload(packed, target)
-            else:
-                _upload_files(merged, target, storage)
+            elif not _upload_files(merged, target, storage):
+                continue  # folders alone are no objects: nothing of them is there
         except (LauncherError, OSError) as error:
             problems.append(str(error))  # what the other part has may well be saved
         else:
@@ -117,7 +117,8 @@ def _pack(merged: Mapping[str, Path], packed: Path) -> None:
             tar.add(merged[name], name, recursive=False)
 
 
-def _upload_files(merged: Mapping[str, Path], target: S3Uri, storage: Storage) -> None:
+def _upload_files(merged: Mapping[str, Path], target: S3Uri, storage: Storage) -> bool:
+    """Whether there was any file."""
     found = []
     for name, path in merged.items():
         with held(path, path.parents[name.count("/")]) as file:
@@ -127,3 +128,4 @@ def _upload_files(merged: Mapping[str, Path], target: S3Uri, storage: Storage) -
             if is_text(name):
                 storage.upload(file, target / name)
     refuse_nameless(found, target)
+    return bool(found)

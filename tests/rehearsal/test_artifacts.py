@@ -113,6 +113,15 @@ def test_empty_folders_leave_nothing(project: Project, tree: Tree) -> None:
     assert not folder.exists()
 
 
+def test_without_compression_only_files_are_an_artifact(project: Project, tree: Tree) -> None:
+    (tree.model / "parts").mkdir()
+    os.mkfifo(tree.output_data / "fifo")
+    request = request_of(project, ("ESTIMATOR.DISABLE_OUTPUT_COMPRESSION", "true"))
+    saved, folder = save(project, tree, request)
+    assert saved == {}
+    assert not folder.exists()
+
+
 def test_a_program_may_remove_the_folders_themselves(project: Project, tree: Tree) -> None:
     tree.model.rmdir()
     tree.output_data.rmdir()
