@@ -75,7 +75,10 @@ ROWS = (
         "start command",
         "The image is started with `train`, or with the request's entry point and arguments",
         _YES,
-        _almost("the program starts as AWS's training toolkit starts a script, with this machine's Python"),
+        _almost(
+            "the program starts as AWS's training toolkit starts a script, with this machine's Python; a launch whose request"
+            " has an entry point or arguments says that they are not used"
+        ),
     ),
     Row(
         "files",

@@ -860,7 +860,7 @@ def test_the_stand_in_folder_is_not_for_jobs_on_aws(cli: CommandLine, project: P
 def test_what_is_left_out_of_a_rehearsal_is_said(project: Project) -> None:
     project.write(ESTIMATOR={"ENABLE_NETWORK_ISOLATION": True, "CONTAINER_ARGUMENTS": ["serve"]})
     note = next(note for note in rehearse(project).events.notes if note.startswith("not reproduced here: "))
-    assert note == "not reproduced here: the image, network isolation"
+    assert note == "not reproduced here: the image, CONTAINER_ARGUMENTS, network isolation"
 
 
 # --- what stays behind ---

@@ -18,6 +18,8 @@ def not_reproduced(job: Job, target: str, *, interrupted: bool = False, gpus: bo
     several = len(job.machines.groups) > 1 or job.machines.instance_count > 1
     uses = {
         "the image": plain,
+        "CONTAINER_ENTRY_POINT (SOURCE.ENTRY_POINT is started instead)": plain and job.image.entry_point,
+        "CONTAINER_ARGUMENTS": plain and job.image.arguments,
         "network isolation": plain and job.network.isolated,
         "the GPUs": not gpus and any(has_gpus(name) for name in job.machines.instance_types),
         "spot interruptions (--interrupt-after SECONDS makes them)": job.limits.spot and not interrupted,

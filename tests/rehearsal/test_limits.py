@@ -50,6 +50,16 @@ def test_a_process_has_no_network_isolation(project: Project) -> None:
     assert said(project, "process", {"ENABLE_NETWORK_ISOLATION": True}) == ["the image", "network isolation"]
 
 
+def test_a_process_is_not_started_as_the_container_would_be(project: Project) -> None:
+    how = {"CONTAINER_ENTRY_POINT": ["python3", "other.py"], "CONTAINER_ARGUMENTS": ["--x"]}
+    assert said(project, "docker", how) == []
+    assert said(project, "process", how) == [
+        "the image",
+        "CONTAINER_ENTRY_POINT (SOURCE.ENTRY_POINT is started instead)",
+        "CONTAINER_ARGUMENTS",
+    ]
+
+
 def test_what_there_is_after_all_is_not_named(project: Project) -> None:
     assert said(project, "docker", {"INSTANCE_TYPE": "ml.g5.xlarge"}, gpus=True) == []
     spot = {"USE_SPOT_INSTANCES": True, "MAX_RUN": 60, "MAX_WAIT": 60}
