@@ -11,6 +11,7 @@ from operator import itemgetter
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
+from sagemaker_launcher.digest import sha256
 from sagemaker_launcher.errors import (
     ConflictError,
     EnvironmentProblemError,
@@ -114,6 +115,8 @@ class FolderStorage:
                 f"no such folder: {root}", hint="--s3-root needs an existing folder", code="no_s3_root"
             )
         self._root = root
+        # Two such folders may hold files that nothing but their content tells apart.
+        self._root_tag = sha256(os.fsencode(os.path.realpath(root)))[:16]
 
     def read(self, uri: S3Uri, limit: int) -> bytes:
         with _file_errors(uri), self._open(uri) as file:
@@ -144,7 +147,7 @@ class FolderStorage:
             for count, (key, status) in enumerate(_walk(bucket, prefix.key)):
                 if limit and count >= limit:
                     return
-                yield StoredObject(S3Uri(prefix.bucket, key), status.st_size, _tag(status))
+                yield StoredObject(S3Uri(prefix.bucket, key), status.st_size, self._tag(status))
 
     def folders(self, folder: S3Uri) -> Iterator[S3Uri]:
         self._bucket(folder)
@@ -160,7 +163,7 @@ class FolderStorage:
             while chunk := source.read(_CHUNK_BYTES):
                 check()
                 file.write(chunk)
-            if tag and tag != _tag(os.fstat(source.fileno())):
+            if tag and tag != self._tag(os.fstat(source.fileno())):
                 raise changed(uri)
 
     def upload(self, path: Path, uri: S3Uri) -> None:
@@ -196,6 +199,11 @@ class FolderStorage:
         if path.exists() and not path.is_file() and not path.is_dir():
             raise OSError(f"{path} is no ordinary file")  # reading from a named pipe would never end
         return path.open("rb")
+
+    def _tag(self, status: os.stat_result) -> str:
+        """The size and the time of a file are copied with it (cp -p, rsync -a, tar -x); no program sets its ctime."""
+        state = (status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino)
+        return "-".join((self._root_tag, *map(str, state)))
 
     def _bucket(self, uri: S3Uri) -> Path:
         bucket = self._root / uri.bucket
@@ -243,10 +251,6 @@ def _entries(folder: str, key: str) -> list[tuple[str, os.DirEntry[str]]]:
     except FileNotFoundError:
         return []
     return sorted(found, key=itemgetter(0))
-
-
-def _tag(status: os.stat_result) -> str:
-    return f"{status.st_size}-{status.st_mtime_ns}"
 
 
 @contextmanager

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import shutil
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -133,6 +134,27 @@ def test_a_list_tells_sizes_and_tags_that_change_with_the_content(
     os.utime(tmp_path / "team/a", ns=(1, 1))
     (after,) = storage.list(uri(""))
     assert before.tag != after.tag
+
+
+def test_no_copy_with_the_size_and_the_time_of_another_file_has_its_tag(tmp_path: Path) -> None:
+    tags = set()
+    for version, root in (("1", "one"), ("2", "two"), ("3", "two"), ("4", "two")):
+        path = tmp_path / root / "team" / "a"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        new = path if version == "3" else path.with_name("new")  # written in place, or put there by a rename
+        new.write_text(f"version {version}")
+        os.utime(new, ns=(1, 1))  # as cp -p, rsync -a and tar -x do
+        new.replace(path)
+        time.sleep(0.02)  # the clock of files has steps of up to 10 ms
+        (item,) = FolderStorage(tmp_path / root).list(uri("a"))
+        tags.add(item.tag)
+    assert len(tags) == 4
+
+
+def test_a_folder_has_the_same_tags_whatever_leads_to_it(storage: FolderStorage, tmp_path: Path) -> None:
+    storage.create(uri("a"), b"1")
+    (tmp_path / "link").symlink_to(tmp_path)
+    assert list(storage.list(uri(""))) == list(FolderStorage(tmp_path / "link").list(uri("")))
 
 
 def test_a_list_looks_only_where_the_prefix_leads(storage: FolderStorage, tmp_path: Path) -> None:

@@ -135,6 +135,21 @@ def test_an_object_with_another_tag_is_fetched_again(
     assert snapshot(tmp_path / "second") == {"a": b"new", "b": b"two"}
 
 
+def test_two_stand_in_folders_never_share_an_object(
+    tmp_path: Path, bucket: Path, storage: Counting, cache: DataCache
+) -> None:
+    put(bucket, a="one")
+    other = tmp_path / "other" / "bkt" / "d"
+    other.mkdir(parents=True)
+    put(other, a="two")
+    for folder in (bucket, other):
+        os.utime(folder / "a", ns=(1, 1))
+    bring(cache, storage, tmp_path / "first")
+    others = Counting(tmp_path / "other")
+    bring(DataCache(tmp_path / "cache", others), others, tmp_path / "second")
+    assert snapshot(tmp_path / "second") == {"a": b"two"}
+
+
 @pytest.mark.parametrize("text", ["ONE", "longer", ""])
 def test_what_a_program_did_to_its_data_is_noticed_and_reaches_neither_the_bucket_nor_the_next_run(
     tmp_path: Path, bucket: Path, storage: Counting, cache: DataCache, text: str
