@@ -399,6 +399,31 @@ def test_a_shell_script_may_be_the_program(project: Project) -> None:
     assert done.events.lines == ["./train.sh -a it's in algo-1"]
 
 
+@pytest.mark.parametrize(
+    ("words", "variables"),
+    [
+        (("--python", "venv/bin/python"), {}),
+        ((), {"SAGEMAKER_LAUNCHER_PYTHON": "./venv/bin/python"}),
+        (("--python", "python-of-ours"), {"PATH": f"venv/bin:{os.environ['PATH']}"}),
+    ],
+)
+def test_a_python_is_named_from_the_folder_of_the_launcher(
+    cli: CommandLine, project: Project, words: tuple[str, ...], variables: dict[str, str]
+) -> None:
+    # As in a virtual environment, whose python is a link that must not be followed.
+    folder = project.folder / "venv" / "bin"
+    folder.mkdir(parents=True)
+    for name in ("python", "python-of-ours"):
+        (folder / name).symlink_to(sys.executable)
+    program(project, "print(sys.orig_argv[0])")
+    here = CommandLine(project.folder, cli.environment)
+    done = here(*rehearsal(project, *words), env=variables)
+    assert done.code == 0, done.err
+    python = folder / Path(words[-1] if words else "python").name
+    assert f"algo-1 | {python}\n" in done.err
+    assert f" --python {python}" in done.out.replace("\n", " ")
+
+
 def test_another_python_may_run_the_program(cli: CommandLine, project: Project, tmp_path: Path) -> None:
     python = tmp_path / "bin" / "other python"
     python.parent.mkdir()

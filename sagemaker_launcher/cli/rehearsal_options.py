@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import sys
 from functools import cached_property
 
@@ -56,6 +58,15 @@ class EndOptions:
     interrupt_after: tuple[float, ...]
 
 
+def _from_anywhere(_: click.Context, __: click.Parameter, program: str) -> str:
+    """A program that is named from the current folder, in words that name it from any: programs start in others.
+
+    A link stays one: a virtual environment's Python is what leads to it.
+    """
+    found = shutil.which(program)
+    return program if found is None or os.path.isabs(found) else os.path.abspath(found)  # noqa: PTH100, PTH117 - texts
+
+
 def rehearsal_options(command: Command) -> Command:
     """Adds the options that say how programs run in a rehearsal."""
     for option in (
@@ -64,6 +75,7 @@ def rehearsal_options(command: Command) -> Command:
             envvar="SAGEMAKER_LAUNCHER_PYTHON",
             default=sys.executable,
             metavar="PROGRAM",
+            callback=_from_anywhere,
             help="The Python that has the training code's packages (on process only).  [default: this one]",
         ),
         docker_option,
