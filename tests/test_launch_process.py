@@ -833,6 +833,33 @@ def test_variables_that_would_run_other_code_are_refused(
     assert name in error["message"]
 
 
+@provokes(83)
+def test_the_message_names_all_variables_that_are_refused_and_no_other(
+    cli: CommandLine, project: Project
+) -> None:
+    refused_ones = {
+        "BASHOPTS": "x", "BASH_ENV": "x", "BROWSER": "/bin/sh -c 'id > f' %s", "CC": "x", "EDITOR": "x", "ENV": "$(id)",
+        "GCONV_PATH": "x", "GIT_SSH_COMMAND": "x", "HISTFILE": "x", "HOME": "x", "JAVA_TOOL_OPTIONS": "x", "LESSOPEN": "x",
+        "NODE_OPTIONS": "x", "OPENSSL_CONF": "x", "PAGER": "x", "PERL5LIB": "x", "PERL5OPT": "x", "PROMPT_COMMAND": "id",
+        "PS0": "x", "PS1": "$(id)", "PS4": "x", "PYTHONBREAKPOINT": "os.system", "PYTHONINSPECT": "1",
+        "PYTHONPYCACHEPREFIX": "x", "PYTHONUSERBASE": "x", "PYTHONWARNINGS": "ignore,all:0:antigravity.x:0:0",
+        "PYTHON_NEW_IN_3_20": "x", "RUBYOPT": "x", "SHELLOPTS": "xtrace", "VISUAL": "x", "XDG_CONFIG_HOME": "x",
+    }  # fmt: skip
+    taken = {
+        "AWS_REGION": "us-east-1", "ENV": "prod", "GIT_COMMIT": "abc", "PYTHONFAULTHANDLER": "1", "PYTHONHASHSEED": "0",
+        "PYTHONIOENCODING": "utf-8", "PYTHONUNBUFFERED": "1", "PYTHONUTF8": "1", "PYTHON_VERSION": "3.11",
+        "PYTHONWARNINGS": "ignore,error::UserWarning:torch.nn", "OMP_NUM_THREADS": "1", "WANDB_MODE": "offline",
+    }  # fmt: skip
+    project.write(ESTIMATOR={"ENVIRONMENT": {**taken, **refused_ones}})
+    message = refused(cli, project)["message"]
+    assert message.removeprefix("ESTIMATOR.ENVIRONMENT sets ").partition(", which")[0] == ", ".join(
+        sorted(refused_ones)
+    )
+    project.write(ESTIMATOR={"ENVIRONMENT": taken})
+    program(project, f"print(all(os.environ[name] == text for name, text in {taken!r}.items()))")
+    assert rehearse(project).events.lines == ["True"]
+
+
 @pytest.mark.parametrize(
     "entry_point", ["../main.py", "/etc/passwd", "-c", "../../x.py", "nothing.py", "a/../../b.py"]
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -45,10 +46,28 @@ _KEPT_VARIABLES = (
     "CUDA_VISIBLE_DEVICES", "HOME", "LANG", "LC_ALL", "LC_CTYPE", "LD_LIBRARY_PATH", "LOGNAME", "PATH", "REQUESTS_CA_BUNDLE",
     "SSL_CERT_FILE", "TMPDIR", "TZ", "USER", "VIRTUAL_ENV",
 )  # fmt: skip
-# Variables that would make this machine run other code than the user's, or under another name.
-_DANGEROUS = {"BASH_ENV", "PATH", "PYTHONHOME", "PYTHONPATH", "PYTHONSTARTUP"}
-_DANGEROUS_PREFIXES = ("AWS_", "DYLD_", "LD_")
-_HARMLESS = {"AWS_DEFAULT_REGION", "AWS_REGION"}
+# Variables that would make this machine run other code than the user's, or under another name: of shells, of interpreters, of
+# libraries that load others, of compilers that frameworks call, and of programs that start those of the user's choice.
+_DANGEROUS = {
+    "BASHOPTS", "BASH_ENV", "HISTFILE", "INPUTRC", "PATH", "PROMPT_COMMAND", "PS0", "PS1", "PS2", "PS3", "PS4", "SHELL", "SHELLOPTS",
+    "CLASSPATH", "JAVA_TOOL_OPTIONS", "JDK_JAVA_OPTIONS", "LUA_INIT", "NODE_OPTIONS", "NODE_PATH", "PERL5DB", "PERL5LIB",
+    "PERL5OPT", "PERLLIB", "RUBYLIB", "RUBYOPT", "R_ENVIRON", "R_PROFILE", "R_PROFILE_USER", "_JAVA_OPTIONS",
+    "CUDA_INJECTION64_PATH", "GCONV_PATH", "OPENSSL_CONF", "OPENSSL_ENGINES", "OPENSSL_MODULES",
+    "CC", "CXX", "LDSHARED", "MAKEFLAGS",
+    "BROWSER", "EDITOR", "LESSCLOSE", "LESSOPEN", "MANPAGER", "PAGER", "SSH_ASKPASS", "VISUAL",
+    "HOME", "XDG_CONFIG_DIRS", "XDG_CONFIG_HOME",
+}  # fmt: skip
+_DANGEROUS_PREFIXES = ("AWS_", "DYLD_", "GIT_", "LD_", "PYTHON")
+# Of what begins so, what only changes values (https://docs.python.org/3/using/cmdline.html#environment-variables), and names
+# that others have given to facts.
+_HARMLESS = {
+    "AWS_DEFAULT_REGION", "AWS_REGION",
+    "GIT_BRANCH", "GIT_COMMIT", "GIT_PYTHON_REFRESH", "GIT_REVISION", "GIT_SHA", "GIT_TAG",
+    "PYTHONASYNCIODEBUG", "PYTHONCOERCECLOCALE", "PYTHONDEVMODE", "PYTHONDONTWRITEBYTECODE", "PYTHONFAULTHANDLER",
+    "PYTHONHASHSEED", "PYTHONINTMAXSTRDIGITS", "PYTHONIOENCODING", "PYTHONMALLOC", "PYTHONNODEBUGRANGES", "PYTHONNOUSERSITE",
+    "PYTHONOPTIMIZE", "PYTHONPROFILEIMPORTTIME", "PYTHONSAFEPATH", "PYTHONTRACEMALLOC", "PYTHONUNBUFFERED", "PYTHONUTF8",
+    "PYTHONVERBOSE", "PYTHONWARNDEFAULTENCODING", "PYTHON_CPU_COUNT", "PYTHON_GIL", "PYTHON_JIT", "PYTHON_VERSION",
+}  # fmt: skip
 _MASTER = "MASTER_ADDR"  # where torch's processes meet
 
 
@@ -293,17 +312,23 @@ class _Runner:
 
 
 def _refuse_dangerous(environment: Mapping[str, str]) -> None:
-    found = sorted(
-        name
-        for name in environment
-        if name in _DANGEROUS or (name.startswith(_DANGEROUS_PREFIXES) and name not in _HARMLESS)
-    )
+    found = sorted(name for name, value in environment.items() if not _is_harmless(name, value))
     if found:
         raise UnsafeError(
             f"ESTIMATOR.ENVIRONMENT sets {', '.join(found)}, which could run other code on this machine",
             hint="leave them out of a rehearsal in a process, or rehearse with --on docker",
             code="dangerous_environment",
         )
+
+
+def _is_harmless(name: str, value: str) -> bool:
+    if name == "ENV":  # often the word for a stage; but what sh expands, and then reads as a file
+        return re.fullmatch(r"[\w.-]*", value) is not None
+    if name == "PYTHONWARNINGS":
+        # action:message:category:module:line, and the module in which a category lies is imported.
+        # https://docs.python.org/3/library/warnings.html#describing-warning-filters
+        return not any("." in part for option in value.split(",") for part in option.split(":")[2:3])
+    return name in _HARMLESS or not (name in _DANGEROUS or name.startswith(_DANGEROUS_PREFIXES))
 
 
 def _machine_variables() -> dict[str, str]:
