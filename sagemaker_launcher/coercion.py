@@ -141,6 +141,14 @@ def _keys(section: Section, prefix: str) -> Iterator[str]:
             yield f"{prefix}{key}"
 
 
+def _without_mark(value: str) -> str:
+    if "#" not in value:
+        return value
+    from sagemaker_launcher.secret_scan import unmarked  # noqa: PLC0415 - few values may have a mark
+
+    return unmarked(value)
+
+
 class _BadValueError(Exception):
     def __init__(self, problem: Problem) -> None:
         super().__init__(str(problem))
@@ -159,7 +167,7 @@ class _Merger:
     def override(self, override: Override) -> None:
         self._option = override.where
         try:
-            node = strict_yaml.parse_value(override.value, override.where)
+            node = strict_yaml.parse_value(_without_mark(override.value), override.where)
             parts = override.key.split(".")
             renamed = self._schema.renamed.get(override.key)
             if renamed:

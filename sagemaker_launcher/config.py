@@ -84,6 +84,8 @@ class Configs:
             own defaults; of an archived config, those that an override changed.
         allow_unknown_instance_type: Whether instance types that botocore does not know may pass.
         log_samples: Lines of log that the training code says it prints; None when it does not say.
+        defaults: Dotted keys and values, as texts, that the training config has from the training code alone.
+        schema: The file of the training code that gives them; None when there is none.
     """
 
     sagemaker: Mapping[str, Any]
@@ -96,6 +98,8 @@ class Configs:
     training_changes: Mapping[str, str]
     allow_unknown_instance_type: bool
     log_samples: tuple[str, ...] | None = None
+    defaults: tuple[tuple[str, str], ...] = ()
+    schema: Text | None = None
 
     @cached_property
     def sagemaker_yaml(self) -> bytes:
@@ -155,6 +159,7 @@ def load(
     problems += _disagreements(values, training)
     if problems:
         raise ConfigError(_in_order(problems))
+    changes = _changes(default_values(own.schema.root), training.values) if own else {}
     archived = {**values, "TRAINING_CONFIG": TRAINING_CONFIG_FILE, "SOURCE": {**values["SOURCE"], "DIR": ""}}
     return Configs(
         sagemaker=defaults.frozen(values),
@@ -167,9 +172,11 @@ def load(
         ),
         overrides=overrides,
         warnings=tuple(merged.warnings + training.warnings),
-        training_changes=_changes(default_values(own.schema.root), training.values) if own else {},
+        training_changes=changes,
         allow_unknown_instance_type=allow_unknown_instance_type,
         log_samples=own.samples if own else None,
+        defaults=tuple(_not_given(training, changes)) if own else (),
+        schema=Text(str(own.path), own.path.read_text("utf-8", "replace")) if own else None,
     )
 
 
@@ -498,6 +505,24 @@ def _changes(before: Any, after: Mapping[str, Any]) -> dict[str, str]:  # noqa: 
     """The dotted keys whose values are not as they were, with the new ones as texts."""
     old = dict(_leaves(before, ""))
     return {key: str(value) for key, value in _leaves(after, "") if key not in old or old[key] != value}
+
+
+def _not_given(merged: Merged, changes: Mapping[str, str]) -> Iterator[tuple[str, str]]:
+    """What a config has from its defaults alone, as dotted keys and texts."""
+    for key, value in _leaves(merged.values, ""):
+        if key not in merged.places and key not in changes:
+            yield from _scalars(key, value)
+
+
+def _scalars(key: str, value: Any) -> Iterator[tuple[str, str]]:  # noqa: ANN401 - any YAML value
+    if isinstance(value, Mapping):
+        for name, member in value.items():
+            yield from _scalars(f"{key}.{name}", member)
+    elif isinstance(value, (list, tuple)):
+        for item in value:
+            yield from _scalars(key, item)
+    elif value is not None:
+        yield key, str(value)
 
 
 def _leaves(values: Mapping[str, Any], prefix: str) -> list[tuple[str, Any]]:

@@ -320,8 +320,10 @@ def _plan(
 
 
 def _refuse_secrets(configs: Configs) -> tuple[str, ...]:
-    """Refuses secrets in what people wrote; gives the places that were declared harmless."""
+    """Refuses secrets in what people wrote, and in what the archived config has from the code; gives those declared harmless."""
     scans = [secret_scan.scan_text(text.text, text.name) for text in configs.texts]
+    if configs.schema:
+        scans.append(secret_scan.scan_defaults(configs.defaults, configs.schema.text, configs.schema.name))
     for option in ("--set", "--train"):
         pairs = [
             (override.key, override.value) for override in configs.overrides if override.option == option

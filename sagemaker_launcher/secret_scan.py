@@ -24,6 +24,7 @@ _SHORTEST_NO_WORD = 8
 _VALUE_MAX = 256
 _RANDOM_RUNS = 0.45  # runs per character: random Base64 has about 0.65, names and paths about 0.35
 
+_MARK = r"#[ \t]*launcher:[ \t]*allow-secret(?![\w-])"
 _HINT = (
     "keep secrets in AWS Secrets Manager and let the job read them with its role; "
     "a line that holds none can say so at its end: # launcher: allow-secret"
@@ -89,6 +90,25 @@ def scan_values(values: Iterable[tuple[str, str]], name: str) -> Scan:
     """Looks for secrets in (dotted key, value) pairs, such as overrides; `name` is their option (`--set`)."""
     found = (_in_value(key, value, f"{name} {key}") for key, value in values)
     return _sort(itertools.chain.from_iterable(found))
+
+
+def scan_defaults(values: Iterable[tuple[str, str]], code: str, name: str) -> Scan:
+    """Looks for secrets in a config's defaults, as (dotted key, value) pairs.
+
+    Args:
+        values: The defaults. They are values already: what computed them, or where it was imported from, does not matter.
+        code: The text of the program that gives them. The line that holds such a value, or else the first that sets its
+            key, is named, and can declare it harmless.
+        name: The program's file.
+    """
+    lines = _split(code)
+    found = (_in_default(key, value, lines, name) for key, value in values)
+    return _sort(itertools.chain.from_iterable(found))
+
+
+def unmarked(value: str) -> str:
+    """A value from the command line without marks at the ends of its lines: they say that it is harmless, and are no part of it."""
+    return _regex(rf"[ \t]*{_MARK}(?:[ \t,;:(][^\"'\]}}\r\n]*)?(?=[\r\n]|\Z)").sub("", value)
 
 
 def refuse(scans: Iterable[Scan]) -> None:
@@ -164,11 +184,31 @@ def _findings(lines: Iterable[_Line], formats: tuple[_Format, ...]) -> Iterator[
 def _in_value(key: str, value: str, where: str) -> Iterator[tuple[Finding, bool]]:
     lines = [_Line(where, 0, line, code=False) for line in _split(value)]
     found = list(_findings(lines, _formats_in(value)))
-    literal = value.strip().strip("\"'")[:_VALUE_MAX]
+    literal = unmarked(value).strip().strip("\"'")[:_VALUE_MAX]
     rule = _named_rule(key, literal)
     if rule and not found and not literal.startswith(("{", "[")):
         found = [(Finding(where, 0, rule, _mask(literal)), _is_marked(value))]
     yield from found
+
+
+def _in_default(key: str, value: str, lines: list[str], name: str) -> Iterator[tuple[Finding, bool]]:
+    for finding, marked in _in_value(key, value, name):
+        number = _line_of(key, value, lines)
+        if number:
+            yield replace(finding, line=number), marked or _is_marked(lines[number - 1])
+        else:
+            yield replace(finding, name=f"{name}, {key}"), marked
+
+
+def _line_of(key: str, value: str, lines: list[str]) -> int:
+    """The first line, from 1, that holds a value, or else sets its key; 0 when none does."""
+    setting = r"[\"']?\]?\s*(?::[^=]+)?[:=]"
+    names = (rf"(?<!\w){re.escape(part)}{setting}" for part in (key, key.rpartition(".")[2]))
+    for pattern in (re.escape(value), *names):
+        for number, line in enumerate(lines, start=1):
+            if re.search(pattern, line):
+                return number
+    return 0
 
 
 def _hits(line: _Line, formats: tuple[_Format, ...]) -> list[_Hit]:
@@ -197,7 +237,7 @@ def _mask(secret: str) -> str:
 
 
 def _is_marked(text: str) -> bool:
-    return "allow-secret" in text and bool(_regex(r"#\s*launcher:\s*allow-secret(?![\w-])").search(text))
+    return "allow-secret" in text and bool(_regex(_MARK).search(text))
 
 
 @functools.cache
@@ -388,6 +428,9 @@ _HARMLESS_NAME = (
     r"kms|public_key|(?:^|_)(?:bos|eos|eot|eod|pad|unk|cls|sep|mask|special|start|begin|end|stop|fim|image|audio|video"
     r"|next|prev|previous|first|last|new|input|output|extra|per|each|max|min|num|n|vocab|word|char|sub|added|prompt|completion"
     r"|continuation|pagination)_token$"
+    r"|(?:^|_)token_(?:pool(?:ing|er)?|mix(?:ing|er|up)?|merg(?:ing|er|e)|choice|rout(?:ing|er)|drop(?:ping)?|prun(?:ing|er)"
+    r"|select(?:ion|or)|sampl(?:ing|er)|shift(?:ing)?|shuffl(?:e|ing)|mask(?:ing)?|reduction|aggregation|strategy|norm|order"
+    r"|encod(?:ing|er)|learner|parallel(?:ism)?)$"
     r"|_(?:ids?|arns?|names?|paths?|files?|dir|ur[il]s?|endpoint|host|enabled|types?|kind|env|var|ttl|expiry"
     r"|expires?|expiration|at|timeout|seconds|len|length|size|counts?|limit|index|idx|pos|position|ref|version"
     r"|provider|source|method|mode|headers?|field|prefix|suffix|regex|pattern|policy|roles?|region|algorithm|format"

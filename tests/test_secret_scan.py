@@ -27,6 +27,7 @@ from sagemaker_launcher.secret_scan import (
     scan_patch,
     scan_text,
     scan_values,
+    unmarked,
 )
 from tests.fault_rows import provokes
 
@@ -208,6 +209,10 @@ MODEL:
   eos_token: "<|endoftext|>"
   stop_token: "Human12:"
   token_embedding: learned_512d
+  TOKEN_POOLING: mean_pool
+  TOKEN_MIXER: attention_v2
+  TOKEN_CHOICE: top2routing
+  TOKEN_MERGING: bipartite_r16
   vocab_size: 50257
   author: someone12345
   attention_heads: 12
@@ -402,6 +407,24 @@ def test_a_secret_after_an_escaped_line_break_is_found() -> None:
 def test_a_mark_speaks_for_its_own_line_only() -> None:
     scan = scan_values([("NOTE", f"{GITHUB} {MARK}\n{GITHUB}")], "--set")
     assert (len(scan.findings), scan.allowed) == (1, ())
+
+
+@pytest.mark.parametrize(
+    ("typed", "value"),
+    [
+        (f"mean {MARK}", "mean"),
+        (f"mean{MARK} ", "mean"),
+        (f'"mean"  {MARK} (a pooling)', '"mean"'),
+        (f"[a, b] {MARK}, as said", "[a, b]"),
+        (f"a {MARK}\nb\t{MARK}\r\nc", "a\nb\r\nc"),
+        (MARK, ""),
+        (f'"mean {MARK}"', f'"mean {MARK}"'),
+        (f"mean {MARK}s", f"mean {MARK}s"),
+        ("mean # allow-secret", "mean # allow-secret"),
+    ],
+)
+def test_a_mark_at_the_end_of_a_line_is_no_part_of_a_value(typed: str, value: str) -> None:
+    assert unmarked(typed) == value
 
 
 def test_a_marked_line_is_allowed_and_recorded() -> None:

@@ -245,3 +245,84 @@ def test_a_remote_url_with_a_password_is_archived_without_it(
 def test_the_tests_own_settings_have_no_secrets(cli: CommandLine, project: Project) -> None:
     assert yaml.safe_load(project.config.read_text()) == settings()
     assert launch(cli, project).code == 0
+
+
+# --- secrets that the training code's defaults bring into the training config ---
+
+
+def add_default(project: Project, text: str) -> Path:
+    """Puts a line before the end of the project's config.py."""
+    schema = project.folder / "code" / "config.py"
+    schema.write_text(schema.read_text().replace("\n\n\ndef get", f"\n{text}\n\n\ndef get"))
+    return schema
+
+
+@provokes(87)
+def test_a_secret_among_the_defaults_is_refused_with_its_line(cli: CommandLine, project: Project) -> None:
+    schema = add_default(project, f'_C.DATA.TRACKING_TOKEN = "{TOKEN}"')
+    message = refused(cli, project)
+    assert f"{schema}:{line_of(schema, TOKEN)}: looks like a GitHub token (ghp_…" in message
+    assert len(message.splitlines()) == 2
+
+
+def test_a_default_that_is_computed_is_refused_where_its_key_is_set(
+    cli: CommandLine, project: Project
+) -> None:
+    (project.folder / "code" / "extra.json").write_text(f'["{TOKEN[:20]}", "{TOKEN[20:]}"]')
+    schema = add_default(
+        project,
+        "import json, pathlib\n_parts = json.loads(pathlib.Path(__file__).with_name('extra.json').read_text())\n"
+        "_C.TOKEN = ''\n_C.DATA.TOKEN = ''.join(_parts)\n_C.DATA['LIST'] = [{''.join(['PASS', 'WORD']): 'hunter' * 2}]",
+    )
+    message = refused(cli, project)
+    line = line_of(schema, "_C.DATA.TOKEN")
+    assert f"{schema}:{line}: looks like a GitHub token (ghp_…" in message
+    assert f"{schema}, DATA.LIST.PASSWORD: looks like a secret named DATA.LIST.PASSWORD (hu…" in message
+
+
+def test_a_default_that_is_declared_harmless_passes_and_is_recorded(
+    cli: CommandLine, project: Project
+) -> None:
+    computed = "''.join(['" + TOKEN[:9] + "', '" + TOKEN[9:] + "'])"
+    schema = add_default(
+        project, f'_C.SECRET = "{TOKEN}"  {HARMLESS}\n_C.DATA.COMPUTED = {computed}  {HARMLESS}'
+    )
+    done = launch(cli, project)
+    assert done.code == 0, done.err
+    places = document(local(project, done.json["experiment"]), "manifest.json")["allowed_secrets"]
+    first = line_of(schema, TOKEN)
+    assert [place.partition(": looks")[0] for place in places] == [f"{schema}:{first}"]
+
+
+def test_a_default_that_a_config_replaces_is_not_archived_and_no_reason_to_refuse(
+    cli: CommandLine, project: Project
+) -> None:
+    add_default(project, f'_C.DATA.TOKEN = "{TOKEN}"')
+    project.write_training('DATA: {TOKEN: ""}\n')
+    done = launch(cli, project)
+    assert done.code == 0, done.err
+    assert TOKEN not in everything(project, done)
+
+
+# --- values of the command line that are declared harmless ---
+
+
+@provokes(87)
+def test_the_mark_of_an_override_lets_its_value_pass_and_is_no_part_of_it(
+    cli: CommandLine, project: Project
+) -> None:
+    done = launch(
+        cli, project,
+        "--train", "NAME", f"{TOKEN} {HARMLESS}",
+        "--train", "SOLVER.STEPS", f"[1, 2] {HARMLESS}",
+        "--set", "ESTIMATOR.ENVIRONMENT.API_KEY", f'"{TOKEN}"  {HARMLESS} (an example)',
+        "--set", "ESTIMATOR.HYPERPARAMETERS.note", "a # b",
+    )  # fmt: skip
+    assert done.code == 0, done.err
+    folder = local(project, done.json["experiment"])
+    training = yaml.safe_load((folder / "training_config.yaml").read_text())
+    sagemaker = yaml.safe_load((folder / "sagemaker_config.yaml").read_text())
+    assert (training["NAME"], training["SOLVER"]["STEPS"]) == (TOKEN, [1, 2])
+    assert sagemaker["ESTIMATOR"]["ENVIRONMENT"]["API_KEY"] == TOKEN
+    assert sagemaker["ESTIMATOR"]["HYPERPARAMETERS"] == {"note": "a # b"}
+    assert len(document(folder, "manifest.json")["allowed_secrets"]) == 2
