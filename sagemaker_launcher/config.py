@@ -19,7 +19,12 @@ from sagemaker_launcher.job import CONFIG_SHA256_VARIABLE, TRAINING_CONFIG_FILE,
 from sagemaker_launcher.naming import JOB_NAME_MAX, S3Uri
 from sagemaker_launcher.rehearsal.tree import CONTAINER_BASE
 from sagemaker_launcher.request import config_key, create_training_job_request
-from sagemaker_launcher.training_schema import load_training_schema, schema_of_document
+from sagemaker_launcher.training_schema import (
+    TrainingSchema,
+    archived_schema,
+    load_training_schema,
+    schema_of_document,
+)
 
 _CHANNEL_KEY_SUFFIX = "_CHANNEL"
 _NAME_MAX = 255  # bytes of one name in a path, on Linux
@@ -200,7 +205,7 @@ def load_archived(
 
     Args:
         sagemaker: The archived SageMaker config.
-        training: The archived training config; it is complete, so its own values are its schema.
+        training: The archived training config; it is complete, so that its keys are those that there are.
         overrides: `--set` and `--train`, in their order.
         source_folder: The training code on this machine; None when there is none.
         allow_unknown_instance_type: Let instance types pass that the installed botocore does not know.
@@ -217,19 +222,24 @@ def load_archived(
     if not given:
         # Which folder's code runs on this machine is for its user to say, and never for an archive.
         merged.values["SOURCE"]["DIR"] = ""
-    merged_training = merge(schema_of_document(training_document), training_document, training.uri, train)
-    problems = [
-        *merged.problems,
-        *_own_problems(merged),
-        *merged_training.problems,
-        *_job_problems(merged, allow_unknown_instance_type),
-        *_disagreements(merged.values, merged_training),
-    ]
+    problems = [*merged.problems, *_own_problems(merged)]
     source = _source(Path(), merged, problems)
     if not (source.folder or given):
         source = replace(source, folder=source_folder)
+    unfit: list[Problem] = []
+    code = load_training_schema(source.folder, unfit) if train else None
+    merged_training = _archived_training(training_document, training.uri, train, code)
+    problems += (
+        *merged_training.problems,
+        *_job_problems(merged, allow_unknown_instance_type),
+        *_disagreements(merged.values, merged_training),
+    )
     asked = train and not merged_training.problems
-    own = _of_the_code(source.folder if asked else None, training_document, training.uri, train)
+    own = (
+        _of_the_code(code, unfit, training_document, training.uri, train)
+        if asked
+        else Merged(training.uri, {})
+    )
     problems += own.problems
     if problems:
         raise ConfigError(_in_order(problems))
@@ -247,18 +257,31 @@ def load_archived(
     )
 
 
+def _archived_training(
+    document: strict_yaml.Mapping, uri: str, train: tuple[Override, ...], code: TrainingSchema | None
+) -> Merged:
+    """An archived training config with its overrides, by the types of the training code where they fit the archived values."""
+    if code:
+        schema = archived_schema(document, code.schema)
+        if not merge(schema, document, uri).problems:
+            return merge(schema, document, uri, train)
+    return merge(schema_of_document(document), document, uri, train)
+
+
 def _of_the_code(
-    folder: Path | None, document: strict_yaml.Mapping, uri: str, train: tuple[Override, ...]
+    own: TrainingSchema | None,
+    unfit: list[Problem],
+    document: strict_yaml.Mapping,
+    uri: str,
+    train: tuple[Override, ...],
 ) -> Merged:
     """What the training code on this machine says of overrides of an archived config.
 
     The code may be of another time than the config. It is not asked then, which is a warning; and what it says of the
     archived values alone is no fault of the overrides.
     """
-    unfit: list[Problem] = []
-    own = load_training_schema(folder, unfit)
     before = merge(own.schema, document, uri) if own else Merged(uri, {})
-    unfit += before.problems
+    unfit = [*unfit, *before.problems]
     if unfit:
         why = f"{own.path} does not fit the archived config: {unfit[0]}" if own else str(unfit[0])
         return Merged(

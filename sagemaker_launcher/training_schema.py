@@ -117,6 +117,29 @@ def schema_of_document(document: strict_yaml.Mapping) -> Schema:
     return Schema(_schema_of_defaults(values))
 
 
+def archived_schema(document: strict_yaml.Mapping, own: Schema) -> Schema:
+    """The schema of an archived config's keys, and no others, with the types that the training code gives them.
+
+    The archive alone tells no more than the type of the value that was archived, which the code may have left open.
+    """
+    values = strict_yaml.plain(document)
+    if not isinstance(values, dict):
+        raise TypeError(values)
+    return Schema(_archived_section(values, own.root))
+
+
+def _archived_section(values: Mapping[str, Any], own: Section) -> Section:
+    return Section({key: _archived_member(value, own.members.get(key)) for key, value in values.items()})
+
+
+def _archived_member(value: Any, own: object) -> object:  # noqa: ANN401 - any YAML value
+    if isinstance(own, Section) and isinstance(value, Mapping):
+        return _archived_section(value, own)
+    if isinstance(own, Open):
+        return Open(own.element, {})  # a default that the archived config does not have stays away
+    return _schema_of_default(value) if own is None else own
+
+
 def _is_file(path: Path) -> bool:
     """Whether this is a file; unlike Path's own, it raises in every Python when that may not be known."""
     try:

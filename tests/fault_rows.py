@@ -287,7 +287,12 @@ SECTIONS = {
             "14",
         ),
         Row(86, "A model that is a pickle", "Never loaded", "-"),
-        Row(87, "A secret in a config, its defaults or an option", "Refused with its place and a masked value", "14"),
+        Row(
+            87,
+            "A secret in a config, its defaults or an option",
+            "Refused with its place and a masked value",
+            "14",
+        ),
         Row(
             88,
             "A secret in uncommitted changes",

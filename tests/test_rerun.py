@@ -332,6 +332,46 @@ def test_a_value_that_the_codes_defaults_do_not_take_is_told_even_where_the_arch
     assert "SOLVER.STEPS[0]: wrong type; expected a whole number, got a" in error["message"]
 
 
+OPEN_DEFAULTS = """
+_C.LR = 0.1
+_C.LAYERS = []
+_C.WIDTH = None
+_C.EXTRA = CN(new_allowed=True)
+_C.EXTRA.a = 1
+_C.EMPTY = CN(new_allowed=True)
+
+
+def get"""
+
+
+def test_what_a_launch_takes_for_a_key_a_rerun_takes_too_and_nothing_else_of_the_code_enters(
+    cli: CommandLine, project: Project
+) -> None:
+    schema_of(project).write_text(SCHEMA.replace("\n\ndef get", OPEN_DEFAULTS))
+    first = launch(cli, project, "--train", "WIDTH", "5", "--train", "LAYERS", "[64]").json["experiment"]
+    # The code has gone on since.
+    later = OPEN_DEFAULTS.replace("EXTRA.a = 1", "EXTRA.b = 2").replace("_C.LR", "_C.NEW = 1\n_C.LR")
+    schema_of(project).write_text(SCHEMA.replace("\n\ndef get", later))
+    words = ("WIDTH", "null"), ("LAYERS", "[a]"), ("EXTRA.c", "2"), ("EMPTY.x", "1"), ("LR", "1")
+    train = [word for pair in words for word in ("--train", *pair)]
+    again = rerun(cli, first, "--s3-root", project.s3, *train)
+    before, after = (
+        yaml.safe_load((local(project, uri) / CONFIGS[1]).read_text()) for uri in (first, again["experiment"])
+    )
+    changes = {"WIDTH": None, "LAYERS": ["a"], "EXTRA": {"a": 1, "c": 2}, "EMPTY": {"x": 1}, "LR": 1.0}
+    assert after == {**before, **changes}
+    error = cli("rerun", first, "--s3-root", project.s3, "--json", "--train", "LR", "fast").json["error"]
+    assert error["message"] == "--train LR: wrong type; expected a number, got fast"
+
+
+def test_values_that_do_not_fit_the_code_are_their_own_measure(
+    cli: CommandLine, project: Project, experiment: Archived
+) -> None:
+    schema_of(project).write_text(SCHEMA.replace('_C.NAME = "plain"', "_C.NAME = 7"))
+    again = rerun(cli, experiment.uri, "--s3-root", project.s3, "--train", "NAME", "other")
+    assert yaml.safe_load((local(project, again["experiment"]) / CONFIGS[1]).read_text())["NAME"] == "other"
+
+
 def test_the_rules_of_another_source_folder_are_asked_where_the_user_names_it(
     cli: CommandLine, project: Project, experiment: Archived
 ) -> None:
