@@ -200,6 +200,40 @@ def test_the_last_run_is_the_newest_sealed_one_of_just_this_experiment(
     assert (plan["account"], plan["price"], plan["max_cost_usd"], plan["unknown"]) == (None, None, None, {})
 
 
+def test_siblings_whose_jobs_have_the_same_names_hide_no_last_run(cli: CommandLine, project: Project) -> None:
+    common = "speech/asr/conformer-large-librispeech-960h"
+    words = ("launch", project.config, "--on", "process", "--s3-root", project.s3, "--json")
+    own = cli(*words, "--set", "EXPERIMENT_NAME", f"{common}-lr0.001").json["experiment"]
+    sibling = S3Uri.parse(cli(*words, "--set", "EXPERIMENT_NAME", f"{common}-lr0.01").json["experiment"])
+    assert sibling.name.rpartition("-")[0][:-15] == S3Uri.parse(own).name.rpartition("-")[0][:-15]
+    archive = project.s3 / "team" / "experiments"
+    # Newer ones that never were sealed, as many as anybody has, and an experiment below this one.
+    for second in range(10):
+        (archive / f"{common}-lr0.001" / f"{sibling.name[:-22]}-20300101-00000{second}-aaaaaa").mkdir()
+    (archive / f"{common}-lr0.001" / "more").mkdir()
+    plan = cli(*words, "--dry-run", "--set", "EXPERIMENT_NAME", f"{common}-lr0.001").json["plan"]
+    assert plan["last_run"]["experiment"] == own
+
+
+def test_of_very_many_launches_the_newest_of_the_archive_are_looked_at(
+    cli: CommandLine, project: Project
+) -> None:
+    root = S3Uri.parse("s3://team/experiments")
+    own = cli("launch", project.config, "--on", "process", "--s3-root", project.s3, "--json").json[
+        "experiment"
+    ]
+    folder, index = (project.s3 / "team" / "experiments" / name for name in ("team/tiny", "_index"))
+    for number in range(1000):
+        (folder / f"team-tiny-20200101-000000-{number:06}").mkdir()
+    found = last_run(FolderStorage(project.s3), root, "team/tiny")
+    assert found
+    assert str(found.folder) == own
+    for entry in index.iterdir():
+        entry.unlink()
+    with pytest.raises(LauncherError, match="too many launches, and none is among the newest 1,000"):
+        last_run(FolderStorage(project.s3), root, "team/tiny")
+
+
 # --- plans without AWS ---
 
 
