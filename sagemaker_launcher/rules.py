@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 
 from sagemaker_launcher import service_model
 from sagemaker_launcher.frozen import frozen
-from sagemaker_launcher.job import CONFIG_CHANNEL, Channel, Job
+from sagemaker_launcher.job import CONFIG_CHANNEL, CONFIG_SHA256_VARIABLE, Channel, Job
 from sagemaker_launcher.naming import ImageUri, RoleArn, S3Uri, experiment_name_problem, legal_experiment_name
 from sagemaker_launcher.rehearsal.metrics import compiled
 from sagemaker_launcher.spelling import nearest
@@ -89,6 +89,29 @@ def _names(job: Job) -> Iterator[Violation]:
             "S3.CONFIGS",
             f"the experiment's folder is also the value of a tag of the job, which cannot have {' '.join(map(repr, refused))} in"
             " it; letters, digits, spaces and _ . : / = + - @ can be",
+        )
+
+
+def _counts(job: Job) -> Iterator[Violation]:
+    """The model's InputDataConfig and TrainingEnvironmentMap, which hold what this tool adds, too."""
+    shapes = service_model.shapes()
+    most, given = shapes["InputDataConfig"]["max"], len(job.channels) - 1
+    ours = 2 if job.model_uri else 1
+    if given + ours > most:
+        whose = (
+            "the training config and MODEL_URI take one each"
+            if job.model_uri
+            else "one is the training config's"
+        )
+        yield Violation(
+            "CHANNELS", f"{given} channels; at most {most - ours}, since the service takes {most} and {whose}"
+        )
+    most, given = shapes["TrainingEnvironmentMap"]["max"], len(job.environment) - 1
+    if given + 1 > most:
+        yield Violation(
+            "ESTIMATOR.ENVIRONMENT",
+            f"{given} variables, the default PYTHONUNBUFFERED included; at most {most - 1}, since the service takes {most} "
+            f"and {CONFIG_SHA256_VARIABLE} is ours",
         )
 
 
@@ -390,6 +413,7 @@ def _observers(job: Job) -> Iterator[Violation]:
 
 _RULES: tuple[Callable[[Job], Iterator[Violation]], ...] = (
     _names,
+    _counts,
     _region,
     _image,
     _places,

@@ -527,7 +527,7 @@ class TestJob:
             (
                 {"ESTIMATOR": {"ENVIRONMENT": {f"A{n}": "x" for n in range(99)}}},
                 "ESTIMATOR.ENVIRONMENT",
-                "has 101 entries",
+                "100 variables, the default PYTHONUNBUFFERED included; at most 99",
             ),
             (
                 {"ESTIMATOR": {"ENVIRONMENT": {"TRAINING_CONFIG_SHA256": "x"}}},
@@ -542,7 +542,7 @@ class TestJob:
             (
                 {"CHANNELS": {f"c{n}": "s3://team/x" for n in range(19)}},
                 "CHANNELS",
-                "has 21 entries",  # with `training` and `config`
+                "20 channels; at most 19",  # with `training`
             ),
             (
                 {"CHANNELS": {"training": {"S3_URI": "s3://team/x", "INPUT_MODE": "Fast"}}},

@@ -73,6 +73,25 @@ def _metric(regex: str) -> Changes:
         ({"TAGS": {"launcher:experiment": "x"}}, "TAGS", "are reserved"),
         ({"TAGS": {"aws:cost": "x"}}, "TAGS", "are reserved"),
         ({"TAGS": {f"t{n}": "x" for n in range(49)}}, "TAGS", "49 tags; at most 48"),
+        # What this tool adds counts, too
+        (
+            {"CHANNELS": {f"c{n}": _CHANNEL for n in range(20)}},
+            "CHANNELS",
+            "20 channels; at most 19, since the service takes 20 and one is the training config's",
+        ),
+        (
+            {
+                "CHANNELS": {f"c{n}": _CHANNEL for n in range(19)},
+                **_estimator(MODEL_URI="s3://team/model.tar.gz"),
+            },
+            "CHANNELS",
+            "19 channels; at most 18, since the service takes 20 and the training config and MODEL_URI take one each",
+        ),
+        (
+            _estimator(ENVIRONMENT={f"V{n}": "x" for n in range(99)}),
+            "ESTIMATOR.ENVIRONMENT",
+            "100 variables, the default PYTHONUNBUFFERED included; at most 99",
+        ),
         # Region and role
         ({"AWS": {"REGION": ""}}, "AWS.REGION", "a region is needed"),
         ({"AWS": {"REGION": "useast1"}}, "AWS.REGION", "no region is called 'useast1'"),
@@ -345,6 +364,8 @@ def test_a_broken_rule_names_the_key_and_what_is_wrong(changes: Changes, key: st
         _estimator(INSTANCE_TYPE="ml.trn1.2xlarge"),
         {"CHANNELS": {"...": "s3://team/x", "a..b": "s3://team/x"}},
         {"CHANNELS": {"model": "s3://team/x"}},
+        {"CHANNELS": {f"c{n}": _CHANNEL for n in range(19)}},
+        _estimator(ENVIRONMENT={f"V{n}": "x" for n in range(98)}),
         {"CHANNELS": {"training": _FILES}, "ESTIMATOR": _VPC},
         {
             "CHANNELS": {"training": {**_FILES, "INPUT_MODE": "File"}},

@@ -11,7 +11,6 @@ from sagemaker_launcher import service_model
 
 # Keys whose values enter the CreateTrainingJob request as they are, and AWS's shapes for them.
 SHAPES = {
-    "CHANNELS": "InputDataConfig",
     "CHANNELS.*.INPUT_MODE": "TrainingInputMode",
     "CHANNELS.*.DISTRIBUTION": "S3DataDistribution",
     "CHANNELS.*.S3_DATA_TYPE": "S3DataType",
@@ -87,12 +86,16 @@ def limits() -> dict[str, dict[str, Any]]:
     shapes = service_model.shapes()
     found = {key: _limit(shapes[name], always=key in _ALWAYS) for key, name in SHAPES.items()}
     found |= {key: {"examples": shapes[name]["enum"]} for key, name in _SUGGESTED.items()}
-    # The channel of the training config is this tool's own.
-    found["CHANNELS"]["propertyNames"] = {
-        "pattern": f"^(?:{shapes['ChannelName']['pattern']})$",
-        "maxLength": shapes["ChannelName"]["max"],
-        "not": {"enum": ["config", ".", ".."]},
+    # The channel of the training config is this tool's own, and so is the variable with its SHA-256.
+    found["CHANNELS"] = {
+        "maxProperties": shapes["InputDataConfig"]["max"] - 1,
+        "propertyNames": {
+            "pattern": f"^(?:{shapes['ChannelName']['pattern']})$",
+            "maxLength": shapes["ChannelName"]["max"],
+            "not": {"enum": ["config", ".", ".."]},
+        },
     }
+    found["ESTIMATOR.ENVIRONMENT"]["maxProperties"] -= 1
     return found | {"AWS.REGION": {"examples": list(service_model.known_regions())}} | _OWN
 
 

@@ -125,6 +125,8 @@ def test_every_default_and_every_old_name_pleases_the_schema() -> None:
         {"S3": {"CHECKPOINTS": "s3://Team/x"}},
         {"AWS": {"ACCOUNT": "12345"}},
         {"VERSION": 2},
+        {"CHANNELS": {f"c{n}": "s3://team/x" for n in range(20)}},
+        {"ESTIMATOR": {"ENVIRONMENT": {f"V{n}": "x" for n in range(100)}}},
     ],
     ids=lambda document: json.dumps(document)[:60],
 )
