@@ -149,10 +149,10 @@ def load(
     problems: list[Problem] = []
     merged = _read_sagemaker(path, overrides, problems)
     values = merged.values
-    source = _source(path.parent, merged, problems)
-    training_path = path.parent / values["TRAINING_CONFIG"]
-    training_document = _read(training_path, problems)
+    source = _source(_counted_from("SOURCE.DIR", path, merged, overrides), merged, problems)
+    training_path = _counted_from("TRAINING_CONFIG", path, merged, overrides) / values["TRAINING_CONFIG"]
     own = load_training_schema(source.folder, problems)
+    training_document = _read(training_path, problems, may_be_empty=own is not None)
     if training_document is None:
         # Unknown values are no reason to be silent about overrides, but without the file they cannot be judged.
         raise ConfigError(_in_order([*problems, *_job_problems(merged, allow_unknown_instance_type)]))
@@ -355,9 +355,9 @@ def _schema(node: Mapping[str, Any], path: str) -> Section:
     return Section(members, defaults.SHORT_FORMS.get(path, ""))
 
 
-def _read(path: Path, problems: list[Problem]) -> strict_yaml.Mapping | None:
+def _read(path: Path, problems: list[Problem], *, may_be_empty: bool = False) -> strict_yaml.Mapping | None:
     try:
-        return strict_yaml.read(path)
+        return strict_yaml.read(path, may_be_empty=may_be_empty)
     except ConfigError as error:
         problems += error.problems
         return None
@@ -440,6 +440,12 @@ def _why_no_checkpoints(path: PurePosixPath, code: PurePosixPath) -> str:
     if code.is_relative_to(path):
         return f"checkpoints would hide the training code: {code} is for it (SOURCE.CONTAINER_DIR)"
     return ""
+
+
+def _counted_from(key: str, path: Path, merged: Merged, overrides: tuple[Override, ...]) -> Path:
+    """The folder that a key's relative path counts from: the config file's, or the current one for what was typed."""
+    typed = merged.places.get(key) in {override.where for override in overrides}
+    return Path() if typed else path.parent
 
 
 def _source(base: Path, merged: Merged, problems: list[Problem]) -> Source:

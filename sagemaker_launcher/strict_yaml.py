@@ -116,16 +116,17 @@ class Mapping:
 Node: TypeAlias = "Scalar | Sequence | Mapping"
 
 
-def read(path: Path) -> Mapping:
+def read(path: Path, *, may_be_empty: bool = False) -> Mapping:
     """Reads a config file.
 
     Args:
         path: A regular file that ends in .yaml or .yml, of at most 1 MiB of UTF-8. No other file is opened.
+        may_be_empty: Whether a file with nothing but comments is a mapping without keys.
 
     Raises:
         ConfigError: With everything that is wrong in the file, or the reason why it was not read.
     """
-    return parse(_bytes_of(path), str(path))
+    return _parse(_bytes_of(path), str(path), _PARSER, may_be_empty=may_be_empty)
 
 
 def parse(data: bytes, name: str) -> Mapping:
@@ -252,7 +253,7 @@ _Parser: TypeAlias = "type[yaml.SafeLoader | yaml.CSafeLoader]"
 _PARSER: _Parser = yaml.CSafeLoader if yaml.__with_libyaml__ else _PurePythonParser
 
 
-def _parse(data: bytes, name: str, parser: _Parser) -> Mapping:
+def _parse(data: bytes, name: str, parser: _Parser, *, may_be_empty: bool = False) -> Mapping:
     if len(data) > _MAX_BYTES:
         raise ConfigError([Problem(name, "larger than 1 MiB")])
     content = data.removeprefix(codecs.BOM_UTF8)
@@ -267,7 +268,10 @@ def _parse(data: bytes, name: str, parser: _Parser) -> Mapping:
     if isinstance(root, Mapping):
         return root
     if isinstance(root, Scalar) and not root.quoted and not root.text:
-        raise ConfigError([Problem(f"{name}:1:1", "the file is empty")])
+        if may_be_empty:
+            return Mapping(MappingProxyType({}), 1, 1)
+        expected = "`KEY: value`, or {} for none"
+        raise ConfigError([Problem(f"{name}:1:1", "the file has no keys", expected=expected)])
     message = "the top level has to be a mapping of keys to values"
     raise ConfigError([Problem(f"{name}:{root.line}:{root.column}", message)])
 

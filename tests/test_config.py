@@ -270,6 +270,71 @@ class TestFile:
         assert _lines(project) == ["sagemaker_config.yaml:2:18: EXPERIMENT_NAME: an experiment needs a name"]
 
 
+class TestFileWithoutKeys:
+    @pytest.mark.parametrize("text", ["", "# SEED: 1\n\n", "---\n", "{}\n"])
+    def test_of_the_training_config_means_all_defaults(self, project: Project, text: str) -> None:
+        project.write_training("SEED: 0\n")
+        expected = _load(project).training_yaml
+        project.write_training(text)
+        assert _load(project).training_yaml == expected
+        assert b"SEED: 3" in _load(project, ("--train", "SEED", "3")).training_yaml
+
+    def test_says_what_to_do_where_there_are_no_defaults(self, project: Project) -> None:
+        (project.folder / "code" / "config.py").unlink()
+        project.write_training("# SEED: 1\n")
+        assert _lines(project) == [
+            "training_config.yaml:1:1: the file has no keys; expected `KEY: value`, or {} for none"
+        ]
+
+    def test_says_what_to_do_of_the_sagemaker_config(self, project: Project) -> None:
+        project.config.write_text("# nothing yet\n")
+        assert _lines(project) == [
+            "sagemaker_config.yaml:1:1: the file has no keys; expected `KEY: value`, or {} for none"
+        ]
+
+
+class TestPath:
+    """A file's paths count from the file's folder, and those of an option from the current one."""
+
+    @pytest.fixture
+    def below(self, cli: CommandLine, project: Project) -> CommandLine:
+        """The command line in a folder that has other code and another training config than the project."""
+        folder = project.folder / "below"
+        (folder / "code").mkdir(parents=True)
+        (folder / "code" / "main.py").write_text("")
+        schema = (project.folder / "code" / "config.py").read_text()
+        (folder / "code" / "config.py").write_text(schema.replace("SEED = 0", 'SEED = "below"'))
+        (folder / "other.yaml").write_text("SEED: x\n")
+        return CommandLine(folder, cli.environment)
+
+    def test_of_a_file_counts_from_its_folder(self, below: CommandLine) -> None:
+        assert below("check", "--offline", "../sagemaker_config.yaml").code == 0
+
+    def test_of_an_option_counts_from_the_current_folder(self, below: CommandLine) -> None:
+        words = ("--set", "TRAINING_CONFIG", "other.yaml")
+        errors = _errors(below("check", "--offline", "../sagemaker_config.yaml", *words))
+        assert errors == ["other.yaml:1:7: SEED: wrong type; expected a whole number, got x"]
+        for code in (("SOURCE.DIR", "code"), ("SOURCE", "{DIR: code}")):
+            done = below("check", "--offline", "../sagemaker_config.yaml", *words, "--set", *code)
+            assert done.code == 0, done.err
+
+    def test_of_a_section_that_is_given_in_part_counts_from_the_files_folder(
+        self, below: CommandLine
+    ) -> None:
+        words = ("--set", "SOURCE", "{ENTRY_POINT: main.py}", "--train", "SEED", "7")
+        assert below("check", "--offline", "../sagemaker_config.yaml", *words).code == 0
+
+    def test_that_the_hint_of_a_rehearsal_without_code_names_is_one_that_launch_takes(
+        self, cli: CommandLine, project: Project
+    ) -> None:
+        project.write(SOURCE={"DIR": ""})
+        words = ("launch", project.config, "--on", "process", "--s3-root", project.s3)
+        above = CommandLine(project.folder.parent, cli.environment)
+        assert "--set SOURCE.DIR" in above(*words).err
+        done = above(*words, "--set", "SOURCE.DIR", f"{project.folder.name}/code")
+        assert done.code == 0, done.err
+
+
 class TestValues:
     """As they come out when they go through files, merging and the request."""
 

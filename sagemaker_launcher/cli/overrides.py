@@ -17,7 +17,8 @@ _set_option = click.option(
     nargs=2,
     multiple=True,
     metavar="KEY VALUE",
-    help="Change a key of the SageMaker config, such as ESTIMATOR.INSTANCE_TYPE ml.g5.xlarge. Repeatable.",
+    help="Change a key of the SageMaker config, such as ESTIMATOR.INSTANCE_TYPE ml.g5.xlarge. Repeatable."
+    " Paths count from the current folder.",
 )
 _train_option = click.option(
     "--train",
