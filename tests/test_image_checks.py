@@ -510,6 +510,18 @@ def test_only_a_single_image_in_dockers_own_format_is_safe(manifest: Manifest, v
         assert ("this machine would push" if verdict == "warning" else "not pushed") in found.message
 
 
+def test_an_index_has_to_have_an_image_for_the_processor_of_the_instance() -> None:
+    grace = Start(instance_types=("ml.p6e-gb200.36xlarge",))
+    index = Manifest(DOCKER_LIST, ("linux/arm64",))
+    assert (
+        finding("manifest", image("x", system="linux/arm64"), manifest=index, start=grace).verdict
+        == "warning"
+    )
+    found = finding("manifest", image("x"), manifest=Manifest(DOCKER_LIST, ("linux/amd64",)), start=grace)
+    assert found.verdict == "failed"
+    assert "--platform linux/arm64 " in found.fix
+
+
 # Notes of a rehearsal, and the login.
 
 

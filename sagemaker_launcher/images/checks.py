@@ -10,7 +10,7 @@ import json
 import posixpath
 import re
 import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import field
 
 from sagemaker_launcher.engine import ImageFacts
@@ -166,7 +166,7 @@ def check_image(facts: ImageFacts, files: Files, manifest: Manifest, start: Star
     inside = [_program(facts, files, start), _signals(facts, files, start)]
     if started.verdict == "failed":
         inside = [Finding(finding.name, "unknown", "nothing starts, see above") for finding in inside]
-    return (_system(facts, start), started, *inside, _user(facts, files), _manifest(manifest))
+    return (_system(facts, start), started, *inside, _user(facts, files), _manifest(manifest, start))
 
 
 def notes_on_start(facts: ImageFacts, request: Request) -> list[str]:
@@ -199,6 +199,20 @@ def places_to_look(facts: ImageFacts, start: Start) -> dict[str, tuple[str, ...]
     return places | {account.file: (account.file,) for account in _accounts(facts.user) if not account.number}
 
 
+def system_of(instance_types: Sequence[str]) -> str:
+    """The operating system and the processor of a job's instances, such as `linux/amd64`."""
+    arm = bool(instance_types) and all(name.startswith(_ARM_INSTANCES) for name in instance_types)
+    return "linux/arm64" if arm else "linux/amd64"
+
+
+def rebuild_command(name: str, system: str) -> str:
+    """The command that builds an image for a system as one image, in Docker's own format, and pushes it."""
+    return (
+        f"docker buildx build --platform {system} --provenance=false --sbom=false "
+        f"--output type=image,name={name},push=true,oci-mediatypes=false ."
+    )
+
+
 def login_command(image: str, program: str) -> str:
     """The command that logs a container engine's program in to the ECR registry of an image; empty when it is in none."""
     try:
@@ -215,8 +229,7 @@ def login_command(image: str, program: str) -> str:
 
 
 def _system(facts: ImageFacts, start: Start) -> Finding:
-    arm = bool(start.instance_types) and all(name.startswith(_ARM_INSTANCES) for name in start.instance_types)
-    wanted = "linux/arm64" if arm else "linux/amd64"
+    wanted = system_of(start.instance_types)
     if facts.system == wanted:
         return Finding("system", "ok", f"{facts.system}, as SageMaker's instances")
     return Finding(
@@ -442,25 +455,23 @@ def _user(facts: ImageFacts, files: Files) -> Finding:
     )
 
 
-def _manifest(manifest: Manifest) -> Finding:
+def _manifest(manifest: Manifest, start: Start) -> Finding:
     kind = manifest.media_type
     if not kind or (kind == DOCKER_MANIFEST and manifest.reason):
         return Finding("manifest", "unknown", manifest.reason, manifest.fix)
     if kind == DOCKER_MANIFEST:
         return Finding("manifest", "ok", f"the registry has one image, {kind}")
-    fix = (
-        "docker buildx build --platform linux/amd64 --provenance=false --sbom=false "
-        "--output type=image,name=IMAGE,push=true,oci-mediatypes=false ."
-    )
+    wanted = system_of(start.instance_types)
+    fix = rebuild_command("IMAGE", wanted)
     owner = "this machine would push" if manifest.reason else "the registry has"
     if kind not in {DOCKER_LIST, OCI_INDEX}:
         return Finding(
             "manifest", "warning", f"{owner} {_shown([kind])}, which parts of SageMaker refuse", fix
         )
     message = f"{owner} an index of images, which parts of SageMaker refuse"
-    if manifest.systems and "linux/amd64" not in manifest.systems:
+    if manifest.systems and wanted not in manifest.systems:
         return Finding(
-            "manifest", "failed", f"{message}; it has none for linux/amd64: {_shown(manifest.systems)}", fix
+            "manifest", "failed", f"{message}; it has none for {wanted}: {_shown(manifest.systems)}", fix
         )
     return Finding("manifest", "warning", message, fix)
 

@@ -14,7 +14,7 @@ CHECKS = {
     "role": "the execution role exists, and SageMaker may take it on",
     "pass-role": "you may start jobs and hand them the role",
     "role-access": "the role may read the channels, write the outputs, pull the image and keep a log",
-    "image": "the image is in ECR, for linux/amd64, and no index",
+    "image": "the image is in ECR, for the processor of the instances, and no index",
     "quota": "the region offers the types of instances, and the account's quotas allow them and MAX_RUN",
     "network": "subnets and security groups exist and belong together",
     "keys": "the KMS keys are enabled, in the region and for encryption, and the role may use them",

@@ -11,17 +11,19 @@ from sagemaker_launcher.aws import asked
 from sagemaker_launcher.digest import sha256
 from sagemaker_launcher.errors import AccessDeniedError, ExitCode, LauncherError, NotFoundError
 from sagemaker_launcher.findings import Finding
-from sagemaker_launcher.images.checks import DOCKER_LIST, DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST
+from sagemaker_launcher.images.checks import (
+    DOCKER_LIST,
+    DOCKER_MANIFEST,
+    OCI_INDEX,
+    OCI_MANIFEST,
+    rebuild_command,
+    system_of,
+)
 from sagemaker_launcher.naming import ImageUri
 from sagemaker_launcher.preflight.check import Check, failed
 from sagemaker_launcher.preflight.subject import Subject
 from sagemaker_launcher.preflight.world import World
 
-_SYSTEM = "linux/amd64"
-_REBUILD = (
-    "docker buildx build --platform linux/amd64 --provenance=false --sbom=false "
-    "--output type=image,name={name},push=true,oci-mediatypes=false ."
-)
 _CONFIG_MAX = 2**20
 _PATIENCE_S = 5.0
 
@@ -35,6 +37,7 @@ class ImageCheck:
 
     def __init__(self, subject: Subject, world: World) -> None:
         self._uri = subject.job.image.uri
+        self._system = system_of(subject.job.machines.instance_types)
         self._image = ImageUri.parse(self._uri)
         self._world = world
         self.digest = self._image.digest
@@ -106,19 +109,19 @@ class ImageCheck:
 
     def _judged(self, kind: str, systems: tuple[str, ...]) -> Finding:
         shown = f"{self._uri} is {self.digest}"
-        rebuild = _REBUILD.format(name=self._uri.partition("@")[0])
+        rebuild = rebuild_command(self._uri.partition("@")[0], self._system)
         if kind in {DOCKER_LIST, OCI_INDEX}:
             message = f"{self._uri} is an index of images ({kind}), which parts of SageMaker refuse"
             return failed("image", message, rebuild, ExitCode.CONFIG, "image_index")
-        if systems and _SYSTEM not in systems:
-            message = f"{self._uri} is built for {', '.join(systems)}, and instances are {_SYSTEM}"
+        if systems and self._system not in systems:
+            message = f"{self._uri} is built for {', '.join(systems)}, and instances are {self._system}"
             return failed("image", message, rebuild, ExitCode.CONFIG, "image_platform")
         if kind == OCI_MANIFEST:
             message = f"{shown}; its manifest is {kind}, which parts of SageMaker refuse"
             return Finding("image", "warning", message, rebuild)
         if not systems:
             return Finding("image", "unknown", f"{shown}; ECR does not tell which processor it is built for")
-        return Finding("image", "ok", f"{shown}, for {_SYSTEM}")
+        return Finding("image", "ok", f"{shown}, for {self._system}")
 
     def _systems(self, kind: str, manifest: dict[str, Any]) -> tuple[str, ...]:
         """What an image is built for; nothing when nobody tells."""

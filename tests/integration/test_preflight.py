@@ -417,6 +417,11 @@ def test_images_and_keys_and_networks_that_would_not_do(office: Office) -> None:
     [image] = found(done, "image")
     assert f"{IMAGE}:arm is built for linux/arm64, and instances are linux/amd64" in image
     assert f"--provenance=false --sbom=false --output type=image,name={IMAGE}:arm" in image
+    grace = ("--set", "ESTIMATOR.INSTANCE_TYPE", "ml.p6e-gb200.36xlarge", "--skip-check", "quota")
+    assert "for linux/arm64" in found(office.check(*grace), "image", "ok")[0]
+    [image] = found(office.check(*grace, "--set", "ESTIMATOR.IMAGE_URI", f"{IMAGE}:1.0"), "image")
+    assert f"{IMAGE}:1.0 is built for linux/amd64, and instances are linux/arm64" in image
+    assert "docker buildx build --platform linux/arm64 " in image
     [network] = found(done, "network")
     assert f"{subnet} in {networks[0]}, {groups[1]} in {networks[1]}" in network
     assert f"{key} is Disabled" in found(done, "keys")[0]
