@@ -60,6 +60,15 @@ class DataCheck:
         ]
         return Check("data", (*questions, *traps), self._volume)
 
+    def _missing(self, channel: Channel, what: str) -> Finding:
+        return failed(
+            "data",
+            f"channel {channel.name}: {what}",
+            f"upload the data, or correct {self.subject.key_of(channel)}",
+            ExitCode.NOT_FOUND,
+            "no_input_data",
+        )
+
     def _channel(self, channel: Channel) -> Iterator[Finding]:
         uri = S3Uri.parse(channel.s3_uri)
         try:
@@ -69,13 +78,13 @@ class DataCheck:
                 yield self._file(channel, uri)
         except NotFoundError as error:
             if error.code != "bucket_not_found":
-                yield _missing(channel, f"there is no object {uri}")
+                yield self._missing(channel, f"there is no object {uri}")
             # Of the bucket itself, the check of the buckets tells.
 
     def _prefix(self, channel: Channel, uri: S3Uri) -> Finding:
         amount = self._count(uri)
         if not amount.count:
-            return _missing(channel, f"no objects under {uri}")
+            return self._missing(channel, f"no objects under {uri}")
         self._amounts[channel.name] = amount
         return Finding("data", "ok", f"channel {channel.name}: {amount} under {uri}")
 
@@ -126,7 +135,7 @@ class DataCheck:
                 "manifest_invalid",
             )
         if not self._list(uris[0], MaxKeys=1).get("Contents"):
-            return _missing(channel, f"{uri} names {uris[0]}, which does not exist")
+            return self._missing(channel, f"{uri} names {uris[0]}, which does not exist")
         return Finding("data", "ok", f"channel {channel.name}: {uri} names {len(uris):,} objects")
 
     def _trap(self, channel: Channel) -> Iterator[Finding]:
@@ -170,16 +179,6 @@ class DataCheck:
             yield failed("data", message, fix, ExitCode.CONFIG, "volume_too_small")
         elif size > machines.volume_gb * _GIB * _ALMOST:
             yield Finding("data", "warning", f"{message}: little room for anything else", fix)
-
-
-def _missing(channel: Channel, what: str) -> Finding:
-    return failed(
-        "data",
-        f"channel {channel.name}: {what}",
-        f"upload the data, or correct CHANNELS.{channel.name}",
-        ExitCode.NOT_FOUND,
-        "no_input_data",
-    )
 
 
 def _size(size: int) -> str:

@@ -53,6 +53,12 @@ class Subject:
             data.append(Channel(self.job.model_channel_name, self.job.model_uri, input_mode="File"))
         return tuple(data)
 
+    def key_of(self, channel: Channel) -> str:
+        """The config key that a channel comes from."""
+        # No other channel has that name: `rules`.
+        model = self.job.model_uri and channel.name == self.job.model_channel_name
+        return "ESTIMATOR.MODEL_URI" if model else f"CHANNELS.{channel.name}"
+
     @property
     def owners(self) -> dict[str, str]:
         """The accounts of buckets that belong to others, by bucket."""
@@ -68,9 +74,7 @@ class Subject:
         if job.checkpoints_uri:
             yield Place("S3.CHECKPOINTS", S3Uri.parse(job.checkpoints_uri), read=True, written=True)
         for channel in self.channels:
-            model = channel.s3_uri == job.model_uri and channel.name == job.model_channel_name
-            key = "ESTIMATOR.MODEL_URI" if model else f"CHANNELS.{channel.name}"
-            yield Place(key, S3Uri.parse(channel.s3_uri), read=True)
+            yield Place(self.key_of(channel), S3Uri.parse(channel.s3_uri), read=True)
         observers = {
             "DEBUGGER_HOOK_CONFIG": job.debugger_hook,
             "PROFILER_CONFIG": job.profiler,

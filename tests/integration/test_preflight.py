@@ -500,6 +500,10 @@ def test_data_that_does_not_fit_or_is_no_manifest(office: Office) -> None:
     sharded = {"S3_URI": "s3://team/big/", "DISTRIBUTION": "ShardedByS3Key"}
     office.project.write(CHANNELS={"training": sharded}, ESTIMATOR={"VOLUME_SIZE": 60, "INSTANCE_COUNT": 2})
     assert verdicts(office.check())["data"] == {"ok"}
+    office.project.write(ESTIMATOR={"MODEL_URI": "s3://team/models/none.tar.gz"})
+    [model] = found(office.check(), "data")
+    assert model.startswith("channel model: no objects under s3://team/models/none.tar.gz ")
+    assert model.endswith(" correct ESTIMATOR.MODEL_URI")
 
 
 @provokes(100)
