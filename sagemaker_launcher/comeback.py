@@ -30,10 +30,15 @@ def coming_back(program: str, jobs: Iterable[str]) -> str:
     )
 
 
+def console(region: str) -> str:
+    """Where AWS's console on a region is: a URL without a slash at its end."""
+    host = next((host for prefix, host in _CONSOLES.items() if region.startswith(prefix)), _CONSOLE)
+    return f"https://{region}.{host}"
+
+
 def console_links(job_name: str, region: str) -> dict[str, str]:
     """The pages of AWS's console on a job and on its log, by their names."""
-    host = next((host for prefix, host in _CONSOLES.items() if region.startswith(prefix)), _CONSOLE)
-    base = f"https://{region}.{host}"
+    base = console(region)
     # The console takes the fragment apart with `$` in the place of `%`, and what is in it is encoded twice.
     group = quote(quote(LOG_GROUP, safe=""), safe="").replace("%", "$")
     streams = quote(f"?logStreamNameFilter={job_name}/", safe="").replace("%", "$")

@@ -13,6 +13,7 @@ from contextlib import suppress
 from functools import partial
 
 from sagemaker_launcher.aws import asked
+from sagemaker_launcher.comeback import console
 from sagemaker_launcher.errors import EnvironmentProblemError, ExitCode, LauncherError, NotFoundError
 from sagemaker_launcher.findings import Finding
 from sagemaker_launcher.frozen import frozen
@@ -140,7 +141,7 @@ def _judged(need: _Need, value: float, code: str, world: World) -> Finding:
     if need.amount <= value:
         return Finding("quota", "ok", shown)
     region = world.client("service-quotas").meta.region_name
-    link = f"https://{region}.console.aws.amazon.com/servicequotas/home/services/{_SERVICE}/quotas/{code}"
+    link = f"{console(region)}/servicequotas/home/services/{_SERVICE}/quotas/{code}"
     return failed("quota", shown, f"ask for more: {link}", ExitCode.CAPACITY, "quota")
 
 

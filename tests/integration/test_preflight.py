@@ -525,6 +525,15 @@ def test_quotas_for_spot_and_warm_pools_and_run_times_and_types_that_a_region_la
         in instances
     )
     assert "us-east-1.console.aws.amazon.com/servicequotas/home/services/sagemaker/quotas/L-" in instances
+    gov = [word for name in CHECKS if name != "quota" for word in ("--skip-check", name)]
+    for key, value in {
+        "AWS.REGION": "us-gov-west-1",
+        "ESTIMATOR.ROLE": ROLE.replace("arn:aws:", "arn:aws-us-gov:"),
+        "ESTIMATOR.IMAGE_URI": f"{IMAGE}:1.0".replace(REGION, "us-gov-west-1"),
+    }.items():
+        gov += ["--set", key, value]
+    [instances] = found(office.check(*gov), "quota")
+    assert "https://us-gov-west-1.console.amazonaws-us-gov.com/servicequotas/home/" in instances
     office.project.write(ESTIMATOR={"KEEP_ALIVE_PERIOD_IN_SECONDS": 600})
     pool, run = found(office.check(*longer), "quota")
     assert "ml.m5.large for training warm pool usage: 0 instances, and the job needs 1" in pool
