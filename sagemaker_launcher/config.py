@@ -369,7 +369,7 @@ def _read_sagemaker(path: Path, overrides: tuple[Override, ...], problems: list[
     if document is None:
         # Go on with the defaults only to look at the training config, whose usual place is beside this file.
         training = path.parent / TRAINING_CONFIG_FILE
-        if training.is_file():
+        if _exists(training, Path.is_file):
             _read(training, problems)
         raise ConfigError(problems)
     merged = merge(sagemaker_schema(), document, str(path), settings)

@@ -21,7 +21,8 @@ def may_exist() -> bool:
     """Whether it is worth asking boto3 for credentials."""
     if any(os.environ.get(name) for name in _VARIABLES):
         return True
-    if any(Path(os.environ.get(name) or usual).expanduser().is_file() for name, usual in _FILES.items()):
+    places = (Path(os.environ.get(name) or usual).expanduser() for name, usual in _FILES.items())
+    if any(os.path.isfile(path) for path in places):  # noqa: PTH113 - botocore's own test, which never raises
         return True
     return on_ec2() and os.environ.get("AWS_EC2_METADATA_DISABLED", "").lower() != "true"
 

@@ -110,7 +110,7 @@ class FolderStorage:
     concurrency = 1  # nothing is waited for
 
     def __init__(self, root: Path) -> None:
-        if not root.is_dir():
+        if not os.path.isdir(root):  # noqa: PTH112 - Path's raises where one may not look
             raise EnvironmentProblemError(
                 f"no such folder: {root}", hint="--s3-root needs an existing folder", code="no_s3_root"
             )
@@ -207,7 +207,9 @@ class FolderStorage:
 
     def _bucket(self, uri: S3Uri) -> Path:
         bucket = self._root / uri.bucket
-        if not bucket.is_dir():
+        with _file_errors(uri):
+            there = bucket.is_dir()
+        if not there:
             raise NotFoundError(f"no such bucket: s3://{uri.bucket} ({bucket})", code="bucket_not_found")
         return bucket
 

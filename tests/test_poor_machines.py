@@ -14,8 +14,10 @@ from tests.commands import CommandLine, Finished
 from tests.fault_rows import provokes
 from tests.project import Project
 from tests.stand_in import ARCHIVE, launch
+from tests.unprivileged import Unprivileged
 
 Machine = Callable[..., Finished]
+CACHE = "SAGEMAKER_LAUNCHER_CACHE"
 _ENTER = ("unshare", *(() if os.geteuid() == 0 else ("--user", "--map-root-user")), "--mount")
 
 
@@ -175,3 +177,37 @@ def on_a_terminal(cli: CommandLine, columns: int, *words: str | Path) -> tuple[s
     shown: str = child.read()
     child.close()
     return shown, child.exitstatus
+
+
+def test_what_lies_behind_a_closed_door_is_told_in_a_line(cli: CommandLine, project: Project) -> None:
+    closed = project.folder / "closed"
+    (closed / "configs").mkdir(parents=True)
+    closed.chmod(0)
+    somebody = Unprivileged.of(cli)
+    config, account = closed / "configs" / "sagemaker_config.yaml", ("--account", "123456789012")
+    try:
+        examined = somebody("doctor", "--docker", "none", "--json", env={CACHE: str(closed / "cache")})
+        commands = (
+            (("doctor", config, "--docker", "none"), 3, f"{config}: cannot be read: Permission denied"),
+            (("check", "--offline", config), 3, f"{config}: cannot be read: Permission denied"),
+            (("launch", config, "--dry-run"), 3, f"{config}: cannot be read: Permission denied"),
+            (("list", "--s3-root", closed / "s3"), 15, f"no such folder: {closed / 's3'}"),
+            (("init", closed / "new", "--region", "us-east-1", *account), 15, f"cannot write in {closed}"),
+        )
+        ends = [(somebody(*words), code, said) for words, code, said in commands]
+        closed.chmod(0o755)
+        config.parent.chmod(0)
+        inside = CommandLine(closed, {**cli.environment, "AWS_CONFIG_FILE": str(config.parent / "aws")})
+        ends.append((Unprivileged.of(inside)("list"), 2, "which archive?"))
+    finally:
+        closed.chmod(0o755)
+        config.parent.chmod(0o755)
+    assert not examined.has_traceback
+    [cache] = [one for one in examined.json["checks"] if one["name"] == "cache"]
+    assert (cache["verdict"], cache["message"]) == (
+        "warning",
+        f"nothing can be written to {closed / 'cache'}",
+    )
+    for done, code, said in ends:
+        assert not done.has_traceback, done.err
+        assert (done.code, said in done.out + done.err) == (code, True), done.err

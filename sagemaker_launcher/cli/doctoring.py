@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 import click
 
 from sagemaker_launcher.cli.options import (
-    DEFAULT_CONFIG,
     archive_option,
+    default_config,
     docker_option,
     json_option,
     s3_root_option,
@@ -67,7 +67,7 @@ def doctor(
     With --repair, what is surely nobody's is settled or removed; the exit code is that of the failure to be mended first.
     """
     engine = Engine(docker)
-    config = config or (DEFAULT_CONFIG if DEFAULT_CONFIG.is_file() else None)
+    config = config or default_config()
     if image and not repair:
         patient = _Patient.of(config, image)
         return _tell(str(patient), image, _image_alone(patient, engine), as_json=as_json)

@@ -65,7 +65,9 @@ def launch(
     **options: Any,  # noqa: ANN401 - click's values, typed by RunOptions
 ) -> int:
     """Start the job that a SageMaker CONFIG describes, archive it and follow it to its end."""
-    beginning = Beginning(RunOptions.of(options), target, config.parent if config.parent.is_dir() else Path())
+    # Not Path's `is_dir`, which raises where one may not look.
+    folder = config.parent if os.path.isdir(config.parent) else Path()  # noqa: PTH112
+    beginning = Beginning(RunOptions.of(options), target, folder)
     from sagemaker_launcher import launch as story  # noqa: PLC0415 - while others are at work
     from sagemaker_launcher.cli.running import Run  # noqa: PLC0415
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,12 @@ from sagemaker_launcher.preflight import CHECKS
 
 DEFAULT_CONFIG = Path("configs/sagemaker_config.yaml")
 Command = Callable[..., Any]
+
+
+def default_config() -> Path | None:
+    """The config of commands that were given none, if it exists."""
+    # Not Path's `is_file`, which raises where one may not look.
+    return DEFAULT_CONFIG if os.path.isfile(DEFAULT_CONFIG) else None  # noqa: PTH113
 
 
 class Seconds(click.FloatRange):

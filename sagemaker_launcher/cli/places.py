@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from sagemaker_launcher.archive.experiments import Archive
 from sagemaker_launcher.archive.references import locate
-from sagemaker_launcher.cli.options import DEFAULT_CONFIG
+from sagemaker_launcher.cli.options import default_config
 from sagemaker_launcher.errors import UsageError
 from sagemaker_launcher.naming import S3Uri
 from sagemaker_launcher.storage import FolderStorage, Storage
@@ -32,7 +32,7 @@ class ArchivePlace:
         self.uri = archive or ""
         self.region = self.profile = self.account = ""
         self.bucket_owners: Mapping[str, str] = {}
-        path = config_path or (DEFAULT_CONFIG if DEFAULT_CONFIG.is_file() else None)
+        path = config_path or default_config()
         if path:
             from sagemaker_launcher import config  # noqa: PLC0415 - many commands need no config
 

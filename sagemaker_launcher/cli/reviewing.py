@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,7 +26,7 @@ def sources_of_dry_run(plan: story.Plan, s3_root: Path | None, *, offline: bool)
         s3_root: The folder that stands in for S3, or None.
         offline: Ask AWS nothing.
     """
-    stand_in = FolderStorage(s3_root) if s3_root and s3_root.is_dir() else None
+    stand_in = FolderStorage(s3_root) if s3_root and os.path.isdir(s3_root) else None  # noqa: PTH112 - Path's raises where one may not look
     if plan.target != "aws":
         return Sources(storage=stand_in)
     if offline:

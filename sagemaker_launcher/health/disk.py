@@ -35,13 +35,14 @@ def room(name: str, folder: Path, fix: str, *, written: bool = True) -> Finding:
         fix: What to do when there is little room.
         written: We are going to write there ourselves.
     """
-    existing = next((path for path in (folder, *folder.parents) if path.exists()), folder)
+    # Not Path's `exists` and `is_dir`, which raise what they may not look at.
+    existing = next((path for path in (folder, *folder.parents) if os.path.exists(path)), folder)  # noqa: PTH110
     try:
         free = shutil.disk_usage(existing).free
     except OSError as error:
         return Finding(name, "unknown", f"{folder}: {error.strerror}", fix)
     shown = f"{free / _GIB:,.1f} GiB free for {folder}"
-    if written and not (existing.is_dir() and os.access(existing, os.W_OK | os.X_OK)):
+    if written and not (os.path.isdir(existing) and os.access(existing, os.W_OK | os.X_OK)):  # noqa: PTH112
         return Finding(name, "warning", f"nothing can be written to {folder}", fix)
     if free < _LITTLE[name]:
         return Finding(name, "warning", f"only {shown}", fix)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -62,7 +63,7 @@ def _rehearsals(*, change: bool) -> Iterator[Finding]:
 
 def _files(s3_root: Path | None, *, change: bool) -> Iterator[Finding]:
     for folder in _folders(s3_root):
-        if folder.is_dir():
+        if os.path.isdir(folder):  # noqa: PTH112 - Path's raises where one may not look
             count = sum(1 for _ in unfinished.abandoned(folder))
             if count and change:
                 unfinished.remove_abandoned(folder)

@@ -144,7 +144,7 @@ def _taken(folder: Path, name: str) -> Iterator[str]:
         yield name
     for parent in path.relative_to(folder).parents:
         above = folder / parent
-        if os.path.lexists(above) and not above.is_dir():
+        if os.path.lexists(above) and not os.path.isdir(above):  # noqa: PTH112 - Path's raises where one may not look
             yield str(above if parent == Path() else parent)
 
 
@@ -152,7 +152,7 @@ def _taken(folder: Path, name: str) -> Iterator[str]:
 def _draft(folder: Path) -> Iterator[Path]:
     """A hidden folder on the same file system, which is gone after the block."""
     absolute = folder if folder.is_absolute() else current_folder() / folder
-    nearest = next(place for place in (folder, *absolute.parents) if place.is_dir())
+    nearest = next(place for place in (folder, *absolute.parents) if os.path.isdir(place))  # noqa: PTH112 - the same
     with _writing(nearest):
         draft = Path(tempfile.mkdtemp(prefix=".init-", dir=nearest))
         try:
