@@ -21,7 +21,7 @@ from sagemaker_launcher.planning import prices
 from sagemaker_launcher.preflight.check import Check, failed
 from sagemaker_launcher.preflight.subject import Subject
 from sagemaker_launcher.preflight.world import World
-from sagemaker_launcher.unique import unique_name
+from sagemaker_launcher.unfinished import unfinished
 from sagemaker_launcher.user_cache import cache_folder, place
 
 _SERVICE = "sagemaker"
@@ -159,6 +159,6 @@ def _known_codes() -> dict[str, str]:
 def _keep_codes(found: dict[str, str]) -> None:
     with suppress(EnvironmentProblemError, OSError):  # where nothing can be kept, it only takes longer
         folder = cache_folder()
-        unfinished = folder / f"{_CODES_FILE}.{unique_name(4)}"
-        unfinished.write_text(json.dumps({**_known_codes(), **found}), "utf-8")
-        unfinished.replace(folder / _CODES_FILE)
+        with unfinished(folder / "incomplete") as path:
+            path.write_text(json.dumps({**_known_codes(), **found}), "utf-8")
+            path.replace(folder / _CODES_FILE)

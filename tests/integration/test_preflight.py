@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -26,6 +27,7 @@ from tests.servers.proxy import RecordingProxy
 REGION = "us-east-1"
 ROLE = "arn:aws:iam::123456789012:role/SageMakerExecutionRole"
 IMAGE = "123456789012.dkr.ecr.us-east-1.amazonaws.com/sagemaker-tiny"
+CACHE = "SAGEMAKER_LAUNCHER_CACHE"
 SAMPLES = 'LOG_SAMPLES = ["epoch=1 loss=1e-05"]\n'
 
 
@@ -507,7 +509,9 @@ def test_data_that_does_not_fit_or_is_no_manifest(office: Office) -> None:
 
 
 @provokes(100)
-def test_quotas_for_spot_and_warm_pools_and_run_times_and_types_that_a_region_lacks(office: Office) -> None:
+def test_quotas_for_spot_and_warm_pools_and_run_times_and_types_that_a_region_lacks(
+    office: Office, tmp_path: Path
+) -> None:
     quotas = office.aws.state.quotas
     quotas["ml.m5.large for spot training job usage"] = 1
     quotas["ml.m5.large for training warm pool usage"] = 0
@@ -516,6 +520,25 @@ def test_quotas_for_spot_and_warm_pools_and_run_times_and_types_that_a_region_la
     office.project.write(
         S3={"CHECKPOINTS": "s3://team/checkpoints"},
         ESTIMATOR={"USE_SPOT_INSTANCES": True, "MAX_RUN": 3600, "MAX_WAIT": 7200, "INSTANCE_COUNT": 2},
+    )
+    full = subprocess.run(  # a disk without room for what is learnt of quotas
+        [
+            "bash",
+            "-c",
+            'ulimit -f 0 && exec "$@"',
+            "bash",
+            *office.cli.command("check", office.project.config),
+        ],
+        cwd=office.cli.folder,
+        env={**office.cli.environment, CACHE: str(tmp_path / "cache")},
+        capture_output=True,
+        check=False,
+    )
+    assert full.returncode == 8
+    assert (
+        list((tmp_path / "cache").rglob("quota-codes*"))
+        == list((tmp_path / "cache" / "incomplete").iterdir())
+        == []
     )
     spot = office.check()
     assert spot.code == 8
