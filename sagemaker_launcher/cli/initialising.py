@@ -140,6 +140,10 @@ def _schemas(config: Path, *, as_json: bool) -> int:
     files = write_schemas(config)
     if without_modeline(config):
         report.ConsoleEvents().note(f"editors find it when the first line of {config} is: {modeline(config)}")
+    if len(files) == 1:
+        report.ConsoleEvents().note(
+            "of the training config no schema was written: no config.py in SOURCE.DIR says what may be in it"
+        )
     if as_json:
         report.print_json({"files": [str(file) for file in files]})
     else:

@@ -7,7 +7,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from sagemaker_launcher.scaffold.policies import Policy, policies
 from sagemaker_launcher.scaffold.questions import Answers, settings
 from sagemaker_launcher.scaffold.schemas import modeline, schemas_of
 from sagemaker_launcher.scaffold.yaml_edit import with_values
+from sagemaker_launcher.storage import appearing
 
 CONFIG = "configs/sagemaker_config.yaml"
 POLICY_FOLDER = "iam"
@@ -96,15 +97,15 @@ def write_schemas(path: Path) -> tuple[Path, ...]:
         Every file, whether it changed or not.
 
     Raises:
-        ConfigError: The config, or the training code's `config.py`, cannot be read.
+        ConfigError: The config, or the training code's `config.py`, cannot be read, or where they are is told wrongly.
         EnvironmentProblemError: The folder cannot be written.
     """
     files = schemas_of(path)
-    with _writing(path.parent):
+    with _writing(path.parent), ExitStack() as all_or_none:
         for file, data in files.items():
-            unfinished = file.with_name(f".{file.name}.new")
-            unfinished.write_bytes(data)
-            unfinished.replace(file)
+            new = all_or_none.enter_context(appearing(file))
+            new.write(data)
+            new.flush()  # what there is no room for is known before the first takes its name
     return tuple(files)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from sagemaker_launcher.scaffold.limits import limits
 from sagemaker_launcher.training_schema import TrainingSchema, load_training_schema
 
 _SUFFIX = ".schema.json"
+_PLACES = {"SOURCE", "TRAINING_CONFIG"}  # what says where the training config and its code are
 
 
 def modeline(config: Path) -> str:
@@ -35,24 +37,34 @@ def schemas_of(config: Path) -> dict[Path, bytes]:
     """The schemas of a SageMaker config and of its training config, by the files that they belong into.
 
     Args:
-        config: The SageMaker config; only what it says of TRAINING_CONFIG and SOURCE.DIR matters.
+        config: The SageMaker config; only what it says of TRAINING_CONFIG and SOURCE matters.
 
     Returns:
         Without the training config's schema when the training code has no `config.py` here.
 
     Raises:
-        ConfigError: The config cannot be read, or `config.py` cannot be loaded.
+        ConfigError: The config cannot be read, SOURCE.DIR is no folder, or `config.py` cannot be loaded.
     """
     merged = merge(sagemaker_schema(), strict_yaml.read(config), str(config))
-    folder, training = merged.values["SOURCE"]["DIR"], config.parent / merged.values["TRAINING_CONFIG"]
+    written, training = merged.values["SOURCE"]["DIR"], config.parent / merged.values["TRAINING_CONFIG"]
     found = {schema_file(config): _bytes(sagemaker_json_schema())}
-    problems: list[Problem] = []
-    own = load_training_schema(config.parent / folder if folder else None, problems)
+    # Of other keys the schema itself tells, in the editor.
+    problems = [problem for problem in merged.problems if _PLACES & _sections(problem)]
+    folder = config.parent / written if written else None
+    if folder and not os.path.isdir(folder):  # noqa: PTH112 - Path's raises for what is no path, or out of reach
+        place = merged.place("SOURCE.DIR")
+        problems.append(Problem(place, f"no such folder: {folder}", "SOURCE.DIR"))
+    own = None if problems else load_training_schema(folder, problems)
     if problems:
         raise ConfigError(problems)
     if own:
         found[schema_file(training)] = _bytes(training_json_schema(own))
     return found
+
+
+def _sections(problem: Problem) -> set[str]:
+    """The first parts of a problem's key, and of what that may have meant."""
+    return {key.partition(".")[0] for key in (problem.key, problem.suggestion)}
 
 
 def sagemaker_json_schema() -> JsonSchema:

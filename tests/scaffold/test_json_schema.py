@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import re
+import subprocess
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -254,3 +255,49 @@ def test_schemas_are_written_anew_after_the_code_has_changed(cli: CommandLine, p
     code.write_text("import nothing_like_this\n")
     broken = cli("init", "--schemas", project.config.name)
     assert (broken.code, broken.has_traceback) == (3, False)
+    code.unlink()
+    one = cli("init", "--schemas", project.config.name)
+    assert (one.code, "no config.py in SOURCE.DIR" in one.err) == (0, True)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ("SOURCE:\n  DIR: ../nope\n", "SOURCE.DIR: no such folder: ../nope"),
+        ("SOURCE:\n  DIRR: code\n", "SOURCE.DIRR: unknown key (did you mean SOURCE.DIR?)"),
+        ("SOURC:\n  DIR: code\n", "SOURC: unknown key (did you mean SOURCE?)"),
+        ("TRAINING_CONFIG: [a]\n", "TRAINING_CONFIG: wrong type"),
+    ],
+)
+def test_a_config_that_tells_wrongly_where_the_code_is_gets_no_schema(
+    cli: CommandLine, project: Project, wrong: str, said: str
+) -> None:
+    project.config.write_text(wrong)
+    done = cli("init", "--schemas", project.config.name)
+    assert (done.code, done.has_traceback) == (3, False)
+    assert said in done.err
+    assert not list(project.folder.glob("*.schema.json"))
+
+
+def test_mistakes_elsewhere_in_a_config_keep_no_schema_from_it(cli: CommandLine, project: Project) -> None:
+    project.config.write_text("SOURCE:\n  DIR: code\nTAGZ: 1\n")
+    assert cli("init", "--schemas", project.config.name).code == 0
+    assert len(list(project.folder.glob("*.schema.json"))) == 2
+
+
+def test_without_room_the_schemas_stay_as_they_were(cli: CommandLine, project: Project) -> None:
+    old = schema_file(project.config)
+    old.write_text("{}")
+    done = subprocess.run(
+        ["bash", "-c", 'ulimit -f 8 && exec "$@"', "bash", *cli.command("init", "--schemas", project.config)],
+        cwd=cli.folder,
+        env=dict(cli.environment),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 15
+    assert "nothing was left there: File too large" in done.stderr
+    assert [path.name for path in project.folder.iterdir() if "schema" in path.name] == [old.name]
+    assert old.read_text() == "{}"
+    assert {path.suffix for path in project.folder.iterdir() if path.is_file()} <= {".yaml", ".json"}
