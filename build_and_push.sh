@@ -11,15 +11,17 @@ the pushed image by digest, ready for ESTIMATOR.IMAGE_URI; everything else goes 
 
   --image NAME         repository name (default: sagemaker-digits). Keep "sagemaker" in it: that is what the
                        policy AmazonSageMakerFullAccess lets jobs pull
-  --tag TAG            default: the git commit, with -dirty when there are changes; latest outside git
+  --tag TAG            default: the git commit, with -dirty when files beside this script are changed or new;
+                       latest where git knows none of them
   --base-image IMAGE   the image to build on, instead of the Dockerfile's BASE_IMAGE
   --dockerfile FILE    default: Dockerfile.sagemaker beside this script
   --local              only build, and print NAME:TAG: needs neither the AWS CLI nor credentials
   --create-repository  create the repository when it is missing, with a scan of every pushed image
   --region REGION      default: AWS_REGION, AWS_DEFAULT_REGION, or `aws configure get region`
-  --account ACCOUNT    default: the account of your credentials
+  --account ACCOUNT    whose registry; default: the account of your credentials
   --profile PROFILE    profile of the AWS CLI
-  --registry HOST      push to this registry instead of ACCOUNT.dkr.ecr.REGION.amazonaws.com
+  --registry HOST      push to this registry instead of ACCOUNT.dkr.ecr.REGION.amazonaws.com; one in ECR
+                       has its account and its region in its name
   --docker PROGRAM     docker (default), or a program with the same commands, such as podman or finch
   --help               show this text
 
@@ -75,8 +77,20 @@ while [[ $# -gt 0 ]]; do
 done
 # What is left in "$@" goes to `docker build`.
 
+ecr_host='^([0-9]{12})\.dkr\.ecr(-fips)?\.([a-z0-9-]+)\.amazonaws\.'  # account and region
+
 default_tag() {
-  git -C "$here" describe --always --dirty --exclude='*' 2>/dev/null || printf 'latest\n'
+  local commit changes
+  commit=$(git -C "$here" describe --always --exclude='*' 2>/dev/null) || commit=''
+  # A project inside the repository of something else, which ignores it or has not added it yet, is in no commit.
+  if [[ -z $commit || -z $(git -C "$here" ls-files -- .) ]]; then
+    printf 'latest\n'
+    return
+  fi
+  # New files enter the image, too, and `git describe --dirty` does not see them.
+  changes=$(git -C "$here" --no-optional-locks status --porcelain --untracked-files=normal -- .) ||
+    die 1 "git status failed in $here: mend that, or give --tag"
+  printf '%s%s\n' "$commit" "${changes:+-dirty}"
 }
 
 # Prints the images that the Dockerfile builds on, its ARGs replaced by their values.
@@ -113,9 +127,9 @@ login_to_base_registries() {
   local base host known=" $registry "
   for base in $(base_images); do
     host=${base%%/*}
-    if [[ $host =~ ^[0-9]{12}\.dkr\.ecr(-fips)?\.([a-z0-9-]+)\.amazonaws\. && $known != *" $host "* ]]; then
+    if [[ $host =~ $ecr_host && $known != *" $host "* ]]; then
       known="$known$host "
-      login "$host" "${BASH_REMATCH[2]}"
+      login "$host" "${BASH_REMATCH[3]}"
     fi
   done
 }
@@ -141,7 +155,7 @@ build() {
 create_repository() {
   local answer
   if answer=$(aws ecr create-repository --region "$region" --repository-name "$image" \
-    --image-scanning-configuration scanOnPush=true 2>&1); then
+    --image-scanning-configuration scanOnPush=true ${account:+--registry-id "$account"} 2>&1); then
     say "created the repository $image in $region"
   elif [[ $answer != *RepositoryAlreadyExistsException* ]]; then
     die 1 "cannot create the repository $image in $region: $answer"
@@ -162,6 +176,10 @@ pushed_digest() {
 }
 
 resolve_registry() {
+  if [[ $registry =~ $ecr_host ]]; then
+    account=${BASH_REMATCH[1]} region=${BASH_REMATCH[3]}
+    return
+  fi
   if [[ -z $region ]]; then
     region=$(aws configure get region) || die 2 "no region: give --region, or set one with: aws configure"
   fi

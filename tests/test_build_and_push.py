@@ -229,10 +229,35 @@ def test_the_repository_is_created_only_when_asked_after_the_build_and_before_th
             "--repository-name",
             "sagemaker-digits",
         ),
-        *("--image-scanning-configuration", "scanOnPush=true"),
+        *("--image-scanning-configuration", "scanOnPush=true", "--registry-id", "123456789012"),
     ]
     last = [story.split()[1] for story in outcome.story[-4:]]
     assert last == ["buildx", "ecr", "push", "image"]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("--account", "999999999999", "--region", "us-east-2"),
+        ("--registry", "999999999999.dkr.ecr.us-east-2.amazonaws.com"),
+        ("--registry", "999999999999.dkr.ecr-fips.us-east-2.amazonaws.com", "--region", "eu-west-1"),
+    ],
+)
+def test_the_repository_is_created_where_the_image_is_pushed_to(
+    machine: Machine, words: tuple[str, ...]
+) -> None:
+    outcome = machine.run("--create-repository", *words)
+    made = outcome.call("create-repository")
+    assert made[made.index("--registry-id") + 1] == "999999999999"
+    assert made[made.index("--region") + 1] == "us-east-2"
+    assert outcome.passwords == ["token-for-us-east-2"]
+    assert outcome.call("push")[-1].startswith("999999999999.dkr.ecr")
+    assert not [call for call in outcome.calls if "configure" in call or "sts" in call]
+
+
+def test_a_registry_elsewhere_says_nothing_of_an_account(machine: Machine) -> None:
+    outcome = machine.run("--create-repository", "--registry", "127.0.0.1:5000")
+    assert "--registry-id" not in outcome.call("create-repository")
 
 
 def test_a_repository_that_is_there_already_is_used(machine: Machine) -> None:
@@ -402,23 +427,58 @@ def test_help_explains_every_option_and_starts_nothing(machine: Machine) -> None
         assert f"--{option} " in outcome.stdout
 
 
-def test_the_default_tag_is_the_commit_and_tells_changes_and_is_latest_outside_git(machine: Machine) -> None:
-    checkout = machine.folder / "checkout"
-    checkout.mkdir()
-    script = shutil.copy(SCRIPT, checkout)
-    (checkout / "Dockerfile.sagemaker").write_text("FROM scratch\n")
-    assert machine.run("--local", script=Path(script)).stdout == "sagemaker-digits:latest\n"
+def project(folder: Path) -> Path:
+    """A project in a folder: its script."""
+    folder.mkdir(parents=True)
+    (folder / "Dockerfile.sagemaker").write_text("FROM scratch\n")
+    return Path(shutil.copy(SCRIPT, folder))
 
-    machine.install_git()
+
+def commit(folder: Path) -> str:
+    """Commits all of a folder, which becomes a repository. Gives the commit."""
     identity = ["-c", "user.name=a", "-c", "user.email=a@b", "-c", "commit.gpgsign=false"]
     for command in (["init", "-q"], ["add", "."], [*identity, "commit", "-qm", "first"]):
-        subprocess.run(["git", *command], cwd=checkout, check=True)
-    short = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], cwd=checkout, check=True, capture_output=True, text=True
+        subprocess.run(["git", *command], cwd=folder, check=True)
+    return subprocess.run(
+        ["git", "rev-parse", "--short", "HEAD"], cwd=folder, check=True, capture_output=True, text=True
     ).stdout.strip()
-    assert machine.run("--local", script=Path(script)).stdout == f"sagemaker-digits:{short}\n"
+
+
+def test_the_default_tag_is_the_commit_and_tells_changes_and_is_latest_outside_git(machine: Machine) -> None:
+    checkout = machine.folder / "checkout"
+    script = project(checkout)
+    assert machine.run("--local", script=script).stdout == "sagemaker-digits:latest\n"
+
+    machine.install_git()
+    (checkout / ".gitignore").write_text("ignored\n")
+    short = commit(checkout)
+    (checkout / "ignored").write_text("x")
+    assert machine.run("--local", script=script).stdout == f"sagemaker-digits:{short}\n"
     (checkout / "Dockerfile.sagemaker").write_text("FROM python\n")
-    assert machine.run("--local", script=Path(script)).stdout == f"sagemaker-digits:{short}-dirty\n"
+    assert machine.run("--local", script=script).stdout == f"sagemaker-digits:{short}-dirty\n"
+
+
+def test_new_files_are_changes_too_whatever_git_is_told_to_show(machine: Machine) -> None:
+    machine.install_git()
+    checkout = machine.folder / "checkout"
+    script, short = project(checkout), commit(checkout)
+    subprocess.run(["git", "config", "status.showUntrackedFiles", "no"], cwd=checkout, check=True)
+    (checkout / "sagemaker_container").mkdir()
+    (checkout / "sagemaker_container" / "new.py").write_text("")
+    assert machine.run("--local", script=script).stdout == f"sagemaker-digits:{short}-dirty\n"
+
+
+def test_the_commit_of_a_repository_that_only_surrounds_the_project_is_not_its_tag(machine: Machine) -> None:
+    machine.install_git()
+    around = machine.folder / "around"
+    other = project(around / "other")
+    (around / ".gitignore").write_text("ignored/\n")
+    short = commit(around)
+    for name in ("ignored", "added later"):
+        script = project(around / name)
+        assert machine.run("--local", script=script).stdout == "sagemaker-digits:latest\n"
+    # What is new elsewhere in the repository is not in this image.
+    assert machine.run("--local", script=other).stdout == f"sagemaker-digits:{short}\n"
 
 
 def test_the_script_has_no_problem_that_bash_or_shellcheck_can_see() -> None:
