@@ -13,7 +13,6 @@ from typing import Any
 
 from sagemaker_launcher import service_model
 from sagemaker_launcher.frozen import frozen
-from sagemaker_launcher.spelling import nearest
 
 # Numbers without limits of their own have those of their types: https://smithy.io/2.0/spec/simple-types.html
 _RANGES = {"integer": (-(2**31), 2**31 - 1), "long": (-(2**63), 2**63 - 1)}
@@ -31,7 +30,7 @@ _TYPES: dict[str, tuple[type, ...]] = {
 # The model's patterns are in Java's dialect, which has classes that Python's `re` lacks, and more ends of a line.
 _CLASSES = {r"\p{Alnum}": "a-zA-Z0-9", r"\p{L}": "a-zA-Z", r"\p{Z}": " ", r"\p{N}": "0-9"}
 _SAMPLES = {"L": "a", "Z": " ", "N": "0"}
-_INSTANCE_TYPE = re.compile(r"ml\.[a-z0-9-]+\.[a-z0-9]+")
+_FORCE = ", or --force-instance-type for one that is newer than the installed botocore"
 _LINE_ENDS = dict.fromkeys(map(ord, "\r\x85\u2028\u2029"), "\n")
 
 
@@ -68,12 +67,13 @@ def problems(
     return tuple(
         problem
         for problem in found
-        if not (
-            allow_unknown_instance_type
-            and problem.path.endswith("InstanceType")
-            and _INSTANCE_TYPE.fullmatch(problem.value)
-        )
+        if not (allow_unknown_instance_type and _may_be_newer(problem.path, problem.value))
     )
+
+
+def _may_be_newer(path: str, value: str) -> bool:
+    """Whether a value is an instance type that the service may know, and botocore not yet."""
+    return path.endswith("InstanceType") and service_model.may_be_instance_type(value)
 
 
 def _check(shape: dict[str, Any], value: object, path: str) -> Iterator[RequestProblem]:
@@ -115,12 +115,9 @@ def _map(shape: dict[str, Any], value: dict[str, Any], path: str) -> Iterator[Re
 def _text(shape: dict[str, Any], value: str, path: str) -> Iterator[RequestProblem]:
     if "enum" in shape:
         if value not in shape["enum"]:
-            near = nearest(value, shape["enum"], 3, 0.5)
-            # What was only typed too short comes first: `m5.large` is as near to ml.r5.large as to ml.m5.large.
-            meant = sorted(near, key=lambda known: value not in known)[:1]
-            yield RequestProblem(
-                path, "the service knows no such value", value, _choices(shape["enum"]), *meant
-            )
+            meant = service_model.nearest_value(value, shape["enum"])
+            expected = _choices(shape["enum"]) + (_FORCE if _may_be_newer(path, value) else "")
+            yield RequestProblem(path, "the service knows no such value", value, expected, *meant)
         return
     yield from _size(shape, len(value), path, "characters")
     pattern = shape.get("pattern")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Sequence
 from contextlib import suppress
 from functools import cache
 from importlib.util import find_spec
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from sagemaker_launcher.errors import EnvironmentProblemError
+from sagemaker_launcher.spelling import nearest
 from sagemaker_launcher.unfinished import unfinished
 from sagemaker_launcher.user_cache import cache_folder, place
 
@@ -97,6 +99,25 @@ def _read_copy() -> dict[str, Any] | None:
 def instance_types() -> tuple[str, ...]:
     """Every training instance type that the installed botocore knows (the union over all regions)."""
     return tuple(shapes()["TrainingInstanceType"]["enum"])
+
+
+def nearest_value(value: str, known: Sequence[str]) -> list[str]:
+    """What was probably meant of an enumeration's values: at most one."""
+    # What was only typed too short comes first: `m5.large` is as near to ml.r5.large as to ml.m5.large.
+    return sorted(nearest(value, known, 3, 0.5), key=lambda one: value not in one)[:1]
+
+
+def may_be_instance_type(name: str) -> bool:
+    """Whether a name has the form of an instance type, so that the service may know it, being newer than botocore."""
+    return re.fullmatch(r"ml\.[a-z0-9-]+\.[a-z0-9]+", name) is not None
+
+
+def unknown_instance_type(name: str) -> str:
+    """A sentence on an instance type that the installed botocore does not know; empty for one that it knows."""
+    if name in instance_types():
+        return ""
+    near = nearest_value(name, instance_types())
+    return f"no instance type is called {name!r}" + (f" (did you mean {near[0]}?)" if near else "")
 
 
 @cache

@@ -137,7 +137,7 @@ class TestCheck:
             "sagemaker_config.yaml:2:18: EXPERIMENT_NAME: an experiment needs a name",
             "sagemaker_config.yaml:4:47: S3.OUTPUTS: not an S3 URI: it has to start with s3://: 's3:/team'",
             f"sagemaker_config.yaml:6:14: ESTIMATOR.IMAGE_URI: the image has neither a tag nor a digest: '{_ECR}/tiny'",
-            "sagemaker_config.yaml:8:18: ESTIMATOR.INSTANCE_TYPE: the service knows no such value; expected one of 225 known values, got ml.m5.lrage (did you mean ml.m5.large?)",
+            "sagemaker_config.yaml:8:18: ESTIMATOR.INSTANCE_TYPE: the service knows no such value; expected one of 225 known values, or --force-instance-type for one that is newer than the installed botocore, got ml.m5.lrage (did you mean ml.m5.large?)",
             'sagemaker_config.yaml:9:16: ESTIMATOR.VOLUME_SIZE: wrong type; expected a whole number, got the text "30"',
             "sagemaker_config.yaml:10:3: ESTIMATOR.MAX_RUNTIME: unknown key (did you mean ESTIMATOR.MAX_RUN?)",
             "--set ESTIMATOR.MAX_RUN: wrong type; expected a whole number, got x",
@@ -789,6 +789,7 @@ class TestJob:
     def test_of_a_new_instance_type_can_be_forced(self, cli: CommandLine, project: Project) -> None:
         project.write(ESTIMATOR={"INSTANCE_TYPE": "ml.m9.large"})
         [error] = _errors(cli("check", "--offline", project.config))
+        assert "or --force-instance-type for one that is newer than the installed botocore" in error
         assert "got ml.m9.large (did you mean ml.m" in error
         assert cli("check", "--offline", project.config, "--force-instance-type").code == 0
 

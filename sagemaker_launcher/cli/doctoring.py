@@ -27,6 +27,7 @@ from sagemaker_launcher.images.checks import Start
 from sagemaker_launcher.naming import S3Uri
 from sagemaker_launcher.planning.questions import Question, Unknown
 from sagemaker_launcher.preflight.report import Report
+from sagemaker_launcher.service_model import unknown_instance_type
 
 if TYPE_CHECKING:
     from sagemaker_launcher.launch import Plan
@@ -200,6 +201,13 @@ class _Desk:
             yield Finding("configs", "ok", f"{self._config}: both configs and the job are valid")
             for warning in self._planned.configs.warnings:
                 yield Finding("configs", "warning", warning)
+            for name in self._planned.job.machines.instance_types:
+                unknown = unknown_instance_type(name)
+                if unknown:
+                    fix = (
+                        "correct it; if it is newer than the installed botocore: launch --force-instance-type"
+                    )
+                    yield Finding("configs", "warning", unknown, fix)
 
     @cached_property
     def _engine_found(self) -> Finding:
@@ -301,7 +309,7 @@ class _Desk:
 def _plan(config: Path) -> Plan:
     from sagemaker_launcher import launch  # noqa: PLC0415 - an image alone needs no config
 
-    return launch.plan(config, (), target="aws", command=())
+    return launch.plan(config, (), target="aws", command=(), allow_unknown_instance_type=True)
 
 
 def _packages() -> Iterable[Finding]:

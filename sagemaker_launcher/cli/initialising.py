@@ -15,6 +15,7 @@ from sagemaker_launcher.cli.options import Command, json_option
 from sagemaker_launcher.errors import CommandInterrupted, ExitCode, UsageError
 from sagemaker_launcher.interrupts import Interrupted
 from sagemaker_launcher.scaffold.questions import QUESTIONS, Answers, Question, registry
+from sagemaker_launcher.service_model import unknown_instance_type
 
 if TYPE_CHECKING:
     from sagemaker_launcher.scaffold.project import Project
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 _REGION_VARIABLES = ["AWS_REGION", "AWS_DEFAULT_REGION"]
 # What the example imports, besides what the launcher itself needs.
 _PACKAGES = ("numpy", "sklearn")
+_FORCE = "--force-instance-type"
 
 
 def _question_options(command: Command) -> Command:
@@ -77,6 +79,13 @@ def init(
     complete = _complete(given, ask=not as_json and sys.stdin.isatty() and sys.stderr.isatty())
     from sagemaker_launcher.scaffold.project import create_project  # noqa: PLC0415 - questions come at once
 
+    unknown = unknown_instance_type(complete["instance_type"])
+    if unknown:
+        from sagemaker_launcher import report  # noqa: PLC0415 - the same
+
+        report.ConsoleEvents().note(
+            f"{unknown}; if it is newer than the installed botocore, launch with {_FORCE}"
+        )
     try:
         project = create_project(folder, complete, with_policies=write_policies)
     except Interrupted as interrupted:
@@ -157,7 +166,7 @@ def _policies(path: Path, folder: Path | None, *, as_json: bool) -> int:
     from sagemaker_launcher.scaffold.policies import missing, policies  # noqa: PLC0415
     from sagemaker_launcher.scaffold.project import write_policies  # noqa: PLC0415
 
-    configs = config.load(path)
+    configs = config.load(path, allow_unknown_instance_type=True)
     found = policies(configs.sagemaker)
     files = [folder / name for name in write_policies(folder, found)] if folder else []
     for sentence in missing(configs.sagemaker):
@@ -177,7 +186,11 @@ def _report(project: Project, answers: Answers, *, as_json: bool) -> None:
     bucket = bucket_commands(
         answers["bucket"], account=answers["account"], region=answers["region"], kms_key=answers["kms_key"]
     )
-    commands = Commands(bucket, _image_commands(project.folder, answers), _try_it(project, answers["bucket"]))
+    commands = Commands(
+        bucket,
+        _image_commands(project.folder, answers),
+        _try_it(project, answers["bucket"], answers["instance_type"]),
+    )
     if as_json:
         report.print_json(project_document(project, commands))
     else:
@@ -202,10 +215,11 @@ def _image_commands(folder: Path, answers: Answers) -> tuple[str, ...]:
     )
 
 
-def _try_it(project: Project, bucket: str) -> tuple[str, ...]:
+def _try_it(project: Project, bucket: str, instance_type: str) -> tuple[str, ...]:
     """Makes the example's data, checks the configs, and trains, with a folder that stands in for S3."""
     from sagemaker_launcher.scaffold.project import CONFIG  # noqa: PLC0415 - questions come at once
 
+    force = (_FORCE,) if unknown_instance_type(instance_type) else ()
     python, program = shortest(sys.executable), program_words()
     code, s3, config = (
         project.folder / "sagemaker_container",
@@ -218,8 +232,8 @@ def _try_it(project: Project, bucket: str) -> tuple[str, ...]:
         for words in (
             *(() if all(map(find_spec, _PACKAGES)) else (install,)),
             (python, str(code / "digits.py"), str(s3 / bucket / "data/digits")),
-            (*program, "check", "--offline", str(config)),
-            (*program, "launch", str(config), "--on", "process", "--s3-root", str(s3)),
+            (*program, "check", "--offline", str(config), *force),
+            (*program, "launch", str(config), "--on", "process", "--s3-root", str(s3), *force),
         )
     )
 

@@ -119,7 +119,7 @@ def without_modeline(path: Path) -> bool:
 def _checked(path: Path) -> Mapping[str, Any]:
     """The config that was just made, complete."""
     try:
-        return config.load(path).sagemaker
+        return config.load(path, allow_unknown_instance_type=True).sagemaker
     except ConfigError as error:
         problems = "\n".join(f"{problem.key}: {problem.message}" for problem in error.problems)
         raise UsageError(

@@ -70,10 +70,8 @@ def _account(value: str) -> str:
 
 
 def _instance_type(value: str) -> str:
-    if value in service_model.instance_types():
-        return ""
-    near = nearest(value, service_model.instance_types())
-    return f"no instance type is called {value!r}" + (f" (did you mean {near[0]}?)" if near else "")
+    # One of the right form may be newer than botocore: `init` only warns of it.
+    return "" if service_model.may_be_instance_type(value) else service_model.unknown_instance_type(value)
 
 
 def _parsed(parse: Callable[[str], object]) -> Callable[[str], str]:

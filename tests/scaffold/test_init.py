@@ -156,15 +156,33 @@ def test_a_folder_with_other_files_is_no_obstacle(here: CommandLine) -> None:
 
 
 def test_without_a_terminal_all_that_is_missing_or_wrong_is_named_at_once(here: CommandLine) -> None:
-    done = here("init", "--name", "a b", "--instance-type", "ml.m5.larg", "--role", "admin")
+    done = here("init", "--name", "a b", "--instance-type", "m5.large", "--role", "admin")
     assert (done.code, done.has_traceback) == (ExitCode.USAGE, False)
     assert "have no default: --region, --account" in done.err
     assert "--name: each part between slashes" in done.err
-    assert "--instance-type: no instance type is called 'ml.m5.larg' (did you mean ml.m5.large?)" in done.err
+    assert "--instance-type: no instance type is called 'm5.large' (did you mean ml.m5.large?)" in done.err
     assert "--role: not the full ARN of an IAM role: 'admin'" in done.err
     assert everything(here.folder) == {}
     given = here("init", "--account", ACCOUNT, env={"AWS_REGION": REGION})
     assert given.code == 0, given.err
+
+
+def test_an_instance_type_newer_than_botocore_is_doubted_and_taken(here: CommandLine) -> None:
+    made = here("init", *NEEDED, "--instance-type", "ml.m5.larg", "--json")
+    assert made.code == 0, made.err
+    assert "no instance type is called 'ml.m5.larg' (did you mean ml.m5.large?); if it is newer" in made.err
+    assert config_of(here.folder)["ESTIMATOR"]["INSTANCE_TYPE"] == "ml.m5.larg"
+    check, launch = (shlex.split(command) for command in made.json["next"][-2:])
+    assert "--force-instance-type" in launch
+    checked = subprocess.run(check, cwd=here.folder, env=dict(here.environment), check=False)
+    assert checked.returncode == 0
+    config = here.folder / "configs" / "sagemaker_config.yaml"
+    assert here("init", "--policies", config).code == 0
+    found = here("doctor", config, "--docker", "none", "--json").json["checks"]
+    assert [(one["verdict"], one["message"]) for one in found if one["group"] == "configs"] == [
+        ("ok", f"{config}: both configs and the job are valid"),
+        ("warning", "no instance type is called 'ml.m5.larg' (did you mean ml.m5.large?)"),
+    ]
 
 
 @pytest.mark.parametrize(
