@@ -26,7 +26,7 @@ help:
 	@echo 'make audit         asks whether a locked package is known to be vulnerable (REQUIRE_AUDIT=1: somebody has to answer)'
 	@echo 'make lock          writes constraints.txt anew: the newest versions that pyproject.toml allows, for every Python'
 	@echo 'make bench         times the commands against what they replace (OPTIONS=--full for large archives)'
-	@echo 'make docs          writes the generated parts of README.md and docs/, and the schemas in configs/'
+	@echo 'make docs          writes the generated parts of README.md and docs/, the schemas in configs/, and the example that init copies'
 	@echo 'make clean         deletes the virtual environments, caches and the demo'
 
 demo: $(VENV)/.demo
@@ -81,6 +81,7 @@ bench: $(VENV)/.test
 docs: $(VENV)/.test
 	@$(VENV)/bin/python -m tests.readme
 	@$(VENV)/bin/python -m tests.fidelity
+	@$(VENV)/bin/python -m tests.example
 	@$(RUN) init --schemas configs/sagemaker_config.yaml
 	@$(VENV)/bin/python -m tests.fault_rows
 

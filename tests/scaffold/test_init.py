@@ -6,6 +6,7 @@ import json
 import os
 import re
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -25,6 +26,7 @@ from sagemaker_launcher.errors import ExitCode
 from sagemaker_launcher.scaffold.example import example_files
 from sagemaker_launcher.scaffold.yaml_edit import with_values
 from tests.commands import ROOT, SCRIPT, CommandLine, clean_environment
+from tests.example import originals
 
 ACCOUNT, REGION = "111122223333", "eu-central-1"
 NEEDED = ("--account", ACCOUNT, "--region", REGION)
@@ -299,6 +301,44 @@ def test_leaving_a_question_leaves_nothing(
     terminal.close()
     assert terminal.exitstatus == code
     assert list(here.folder.iterdir()) == []
+
+
+def test_the_packages_copies_of_the_example_are_fresh() -> None:
+    copies = example_files()
+    stale = [name for name, data in originals().items() if copies.pop(name, None) != data]
+    assert [*stale, *copies] == [], "if the example is to change for new projects, too: make docs"
+
+
+def test_what_its_user_has_edited_in_a_checkout_is_in_no_new_project(
+    tmp_path: Path, here: CommandLine
+) -> None:
+    checkout = tmp_path / "checkout"
+    shutil.copytree(
+        ROOT / "sagemaker_launcher",
+        checkout / "sagemaker_launcher",
+        ignore=shutil.ignore_patterns("__pycache__"),
+    )
+    shutil.copy(SCRIPT, checkout)
+    for name in ("configs", "sagemaker_container"):
+        shutil.copytree(ROOT / name, checkout / name)
+    config = checkout / "configs" / "sagemaker_config.yaml"
+    edited = config.read_text().replace("REGION: us-east-1", 'REGION: "us-west-2"')
+    config.write_text(f"{edited.replace('  training:', '  mine:')}TAGS:\n  project: mine\nBUDGET_USD: 5.0\n")
+    (checkout / "sagemaker_container" / "train.py").unlink()
+    done = subprocess.run(
+        [sys.executable, str(checkout / SCRIPT.name), "init", *NEEDED, "--json"],
+        cwd=here.folder,
+        env={**here.environment, "PYTHONPATH": str(checkout)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert set(json.loads(done.stdout)["files"]) > set(example_files())
+    values = config_of(here.folder)
+    assert values["AWS"] == {"ACCOUNT": ACCOUNT, "REGION": REGION}
+    assert not {"TAGS", "BUDGET_USD"} & values.keys()
+    assert set(values["CHANNELS"]) == {"training", "validation"}
 
 
 def test_an_installed_package_has_the_whole_example(tmp_path: Path, here: CommandLine) -> None:
