@@ -29,6 +29,7 @@ class ExitCode(IntEnum):
     INTEGRITY = 13
     UNSAFE = 14
     ENVIRONMENT = 15
+    HUNG_UP = 129
     INTERRUPTED = 130
     TERMINATED = 143
 
@@ -200,7 +201,7 @@ class CommandInterrupted(LauncherError):  # noqa: N818 - being interrupted is no
 
     Args:
         message: What goes on, what was kept and what was not done.
-        signal_number: The signal; the exit code is 128 + this number (130 for Ctrl-C, 143 for SIGTERM).
+        signal_number: The signal; the exit code is 128 + this number (129 for SIGHUP, 130 for Ctrl-C, 143 for SIGTERM).
         hint: How to come back or to stop what goes on.
     """
 

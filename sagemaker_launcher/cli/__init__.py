@@ -49,7 +49,7 @@ Exit codes:
   0 done   1 bug   2 usage   3 config invalid   4 credentials   5 access denied
   6 not found   7 name taken   8 quota or capacity   9 network or AWS unavailable
   10 job failed   11 job stopped   12 job still running   13 archive tampered with
-  14 refused for safety   15 local environment   130 Ctrl-C   143 SIGTERM"""
+  14 refused for safety   15 local environment   129 SIGHUP   130 Ctrl-C   143 SIGTERM"""
 
 
 class LazyGroup(click.Group):
