@@ -35,7 +35,17 @@ _QUESTIONS = {
     "root": ("rev-parse", "--show-toplevel"),
     "remote": ("config", "--get", "remote.origin.url"),
     # No option keeps `git diff` from writing the index but this setting: https://git-scm.com/docs/git-config, diff.autoRefreshIndex
-    "diff": ("-c", "core.quotePath=false", "-c", "diff.autoRefreshIndex=false", "diff", "HEAD", *_APPLICABLE),
+    # The end is marked since `HEAD` may be the name of a file, too.
+    "diff": (
+        "-c",
+        "core.quotePath=false",
+        "-c",
+        "diff.autoRefreshIndex=false",
+        "diff",
+        *_APPLICABLE,
+        "HEAD",
+        "--",
+    ),
 }
 # The parts of a patch. What stands in a file never begins a line there: each of its lines has a sign before it.
 _FILE = rb"(?m)^(?=diff --git )"

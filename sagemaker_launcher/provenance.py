@@ -27,7 +27,12 @@ def author(arn: str = "") -> Author:
         user = getpass.getuser()
     except (KeyError, OSError):
         user = str(os.getuid())  # a container without a passwd entry
-    return Author(user, platform.node(), os.getpid(), arn, pid_space())
+    return Author(_archivable(user), _archivable(platform.node()), os.getpid(), arn, pid_space())
+
+
+def _archivable(name: str) -> str:
+    """A name that the system gave, whose bytes need not be text."""
+    return os.fsencode(name).decode("utf-8", "replace")
 
 
 def versions(*packages: str) -> dict[str, str]:
@@ -72,8 +77,7 @@ def source_state(folder: Path, checkout: Checkout | None) -> SourceState:
             code="source_unreadable",
         ) from error
     place = Path(os.path.relpath(folder, base)).as_posix()
-    # What is no text could not be archived.
-    return SourceState(os.fsencode(place).decode("utf-8", "replace"), digest.hexdigest())
+    return SourceState(_archivable(place), digest.hexdigest())
 
 
 def _source_files(folder: Path) -> list[Path]:

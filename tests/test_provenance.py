@@ -111,6 +111,14 @@ def test_the_changes_of_a_dirty_tree_are_archived_and_can_be_applied(
         assert (clone.folder / "code" / name).read_bytes() == (project.folder / "code" / name).read_bytes()
 
 
+def test_a_file_may_be_called_as_gits_names_are(repository: Repository) -> None:
+    (repository.folder / "HEAD").write_text("a file\n")
+    main = repository.folder / "code" / "main.py"
+    main.write_text(main.read_text() + "print('changed')\n")
+    assert repository.state().patch_omitted == ""
+    assert b"+print('changed')" in repository.patch()
+
+
 def test_a_patch_that_is_too_large_is_left_out_with_the_reason(
     cli: CommandLine, project: Project, repository: Repository
 ) -> None:
@@ -642,6 +650,16 @@ def test_the_author_is_the_user_the_machine_and_the_process() -> None:
     assert found.user
     assert found.host
     assert found.pid_space == author().pid_space
+
+
+def test_a_user_whose_name_is_no_text_launches_and_finds_it_again(cli: CommandLine, project: Project) -> None:
+    variables = {"LOGNAME": os.fsdecode(b"jos\xe9")}
+    done = launch(cli, project, **variables)
+    assert done.code == 0, done.err
+    author = document(local(project, done.json["experiment"]), "manifest.json")["author"]
+    assert author["user"] == "jos\ufffd"
+    words = ("show", "@me", "--s3-root", project.s3, "--config", project.config, "--json")
+    assert cli(*words, env=variables).json["experiment"] == done.json["experiment"]
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells machines and their processes apart")
