@@ -31,8 +31,10 @@ _FEW, _ASKED = 100, 20  # experiments of a name that are asked for one by one, a
 # Entries of the index appear minutes after the second that they are named after, and clocks are wrong by hours at most.
 _SETTLED_AFTER = timedelta(days=1)
 _SCAN_LASTS_S = 24 * 3600.0
-_AGO = re.compile(r"(\d{1,6})([mhdw])")
+_AGO = re.compile(r"(\d{1,20})([mhdw])")
 _UNITS = {"m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
+# Nothing is older, and neither the index nor CloudWatch counts further back.
+_EARLIEST = datetime(1970, 1, 1, tzinfo=timezone.utc)
 
 
 @frozen
@@ -80,17 +82,24 @@ def ended_unobserved(summary: Summary) -> bool:
 def since(text: str, now: datetime) -> datetime:
     """Reads `90m`, `12h`, `7d`, `2w` or a date and time of ISO 8601, which is UTC unless it says otherwise.
 
+    What is before 1970 is 1970.
+
     Raises:
         UsageError: It is neither.
     """
     ago = _AGO.fullmatch(text)
     try:
-        if ago:
-            return now - timedelta(**{_UNITS[ago[2]]: int(ago[1])})
-        moment = datetime.fromisoformat(text.replace("Z", "+00:00"))
-    except (ValueError, OverflowError) as error:
+        moment = _before(now, ago) if ago else datetime.fromisoformat(text.replace("Z", "+00:00"))
+    except ValueError as error:
         raise UsageError(f"--since {text}: no time", hint="such as 90m, 12h, 7d, 2w or 2026-01-31") from error
-    return moment if moment.tzinfo else moment.replace(tzinfo=timezone.utc)
+    return max(moment if moment.tzinfo else moment.replace(tzinfo=timezone.utc), _EARLIEST)
+
+
+def _before(now: datetime, ago: re.Match[str]) -> datetime:
+    try:
+        return now - timedelta(**{_UNITS[ago[2]]: int(ago[1])})
+    except OverflowError:
+        return _EARLIEST  # before the first year of all
 
 
 class History:
