@@ -123,6 +123,20 @@ def test_what_a_job_runs_on() -> None:
     assert jobs.instances({}) == ""
 
 
+@pytest.mark.parametrize(
+    ("compression", "model"),
+    [
+        ({}, "model.tar.gz"),
+        ({"CompressionType": "GZIP"}, "model.tar.gz"),
+        ({"CompressionType": "NONE"}, "model/"),
+    ],
+)
+def test_a_stop_names_the_model_that_there_is_going_to_be(compression: dict[str, str], model: str) -> None:
+    output = {"S3OutputPath": "s3://team/outputs/", **compression}
+    kept = jobs.kept_after_stop({"TrainingJobName": "digits-1", "OutputDataConfig": output})
+    assert kept["model, as far as it is"] == f"s3://team/outputs/digits-1/output/{model}"
+
+
 def test_each_phase_is_told_once_also_those_that_nobody_saw() -> None:
     heard = Heard()
     phases = Phases(heard)

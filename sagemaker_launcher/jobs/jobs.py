@@ -96,10 +96,13 @@ def instances(description: Mapping[str, Any]) -> str:
 def kept_after_stop(description: Mapping[str, Any]) -> dict[str, str]:
     """What a stop leaves, by what it is: the checkpoints, and what is made of the output folders."""
     checkpoints = description.get("CheckpointConfig", {}).get("S3Uri", "")
-    output = description.get("OutputDataConfig", {}).get("S3OutputPath", "").rstrip("/")
+    output = description.get("OutputDataConfig", {})
+    # API_OutputDataConfig, CompressionType: "NONE" leaves the files as they are, below a prefix.
+    model = "model/" if output.get("CompressionType") == "NONE" else "model.tar.gz"
+    place = output.get("S3OutputPath", "").rstrip("/")
     return {
         "checkpoints": checkpoints or "none: the job has no S3.CHECKPOINTS",
-        "model, as far as it is": f"{output}/{description['TrainingJobName']}/output/model.tar.gz",
+        "model, as far as it is": f"{place}/{description['TrainingJobName']}/output/{model}",
     }
 
 
