@@ -114,8 +114,10 @@ def _changed_training(experiment: Experiment) -> str:
 
 def _changed_sagemaker(experiment: Experiment) -> str:
     """What differs from this version's defaults."""
+    name = SAGEMAKER_CONFIG
+    if name not in experiment.files:
+        return "is not there"
     try:
-        name = SAGEMAKER_CONFIG
         values = strict_yaml.plain(strict_yaml.parse(experiment.files[name], name))
     except ConfigError:
         return "cannot be read; --all shows it"
