@@ -344,8 +344,12 @@ def test_archived_configs_that_are_no_text_are_shown_all_the_same(cli: CommandLi
     (folder,) = (project.s3 / "team/experiments/team/tiny").iterdir()
     spoiled = b"NAME: \xff\xfe \x1b[2J\n"
     (folder / "training_config.yaml").write_bytes(spoiled)
+    variables = document(folder, "request.json")["Environment"]
+    change(folder / "request.json", Environment={**variables, "TRAINING_CONFIG_SHA256": sha256(spoiled)})
     files = document(folder, "manifest.json")["files"]
-    files["training_config.yaml"] = {"sha256": sha256(spoiled), "size": len(spoiled)}
+    for name in ("training_config.yaml", "request.json"):
+        data = (folder / name).read_bytes()
+        files[name] = {"sha256": sha256(data), "size": len(data)}
     change(folder / "manifest.json", files=files)
     (folder / "launch.json").unlink()
     uri = f"{ARCHIVE}/team/tiny/{folder.name}/"

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sagemaker_launcher.archive.curves import ASCII, BLOCKS, courses, drawn
+from sagemaker_launcher.digest import sha256
 from tests.commands import CommandLine, Finished
 from tests.fault_rows import provokes
 from tests.project import Project
@@ -85,8 +86,11 @@ def test_what_was_tampered_with_is_only_shown_on_purpose(cli: CommandLine, proje
         shown = cli(*words, *place(project), "--unverified")
         assert shown.code == 0, shown.err
         assert "training_config.yaml was changed" in shown.err
-    (local(project, done["experiment"]) / "request.json").unlink()
-    assert cli("show", done["job_name"], *place(project), "--unverified").code == 0
+    for name in ("request.json", "sagemaker_config.yaml", "training_config.yaml"):
+        (local(project, done["experiment"]) / name).unlink()
+        for words in (("show", done["job_name"], "--all"), ("diff", done["job_name"], "@latest")):
+            shown = cli(*words, *place(project), "--unverified")
+            assert (shown.code, f"{name} was deleted" in shown.err) == (0, True), shown.err
 
 
 def test_what_the_readme_says_of_what_is_refused(cli: CommandLine, project: Project) -> None:
@@ -222,6 +226,55 @@ def test_what_was_changed_is_found(cli: CommandLine, project: Project, name: str
     verified = cli("verify", done["job_name"], *place(project), "--json")
     assert (verified.code, verified.has_traceback) == (13, False)
     assert check in {one["name"] for one in verified.json["checks"] if one["verdict"] == "failed"}
+
+
+@provokes(78)
+@pytest.mark.parametrize(
+    ("name", "check"),
+    [("training_config.yaml", "seal"), ("intent.json", "intent"), ("result.json", "result")],
+)
+def test_what_was_deleted_is_found(cli: CommandLine, project: Project, name: str, check: str) -> None:
+    done = ran(launch(cli, project))
+    (local(project, done["experiment"]) / name).unlink()
+    verified = cli("verify", done["job_name"], *place(project), "--json")
+    assert (verified.code, verified.has_traceback) == (13, False)
+    [failed] = [one for one in verified.json["checks"] if one["verdict"] == "failed"]
+    assert failed["name"] == check
+    assert f"{name} was deleted" in failed["message"]
+
+
+@provokes(77)
+def test_a_manifest_whose_start_is_not_recorded_is_doubted(cli: CommandLine, project: Project) -> None:
+    done = ran(launch(cli, project))
+    folder = local(project, done["experiment"])
+    (folder / "launch.json").unlink()  # as after a launcher that was killed just then
+    checks = ran(cli("verify", done["job_name"], *place(project), "--json"))["checks"]
+    [doubted] = [one for one in checks if one["verdict"] != "ok"]
+    assert (doubted["name"], doubted["verdict"]) == ("launch", "warning")
+
+    data = b"SEED: 666\n"
+    (folder / "training_config.yaml").write_bytes(data)
+    manifest = document(folder, "manifest.json")
+    manifest["files"]["training_config.yaml"] = {"sha256": sha256(data), "size": len(data)}
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    for words in (("verify",), ("rerun", "--dry-run"), ("show",), ("download",)):
+        refused = cli(*words, done["job_name"], *place(project))
+        assert (refused.code, refused.has_traceback) == (13, False), words
+        assert "training_config.yaml is not the one that request.json names" in refused.out + refused.err
+
+
+def test_an_experiment_that_has_not_ended_is_verified_without_a_result(
+    cli: CommandLine, project: Project
+) -> None:
+    done = ran(launch(cli, project))
+    folder = local(project, done["experiment"])
+    (folder / "result.json").unlink()
+    for headline in (project.s3 / "team/experiments/_headlines").rglob("*"):
+        if headline.is_file():
+            headline.unlink()
+    checks = ran(cli("verify", done["job_name"], *place(project), "--json"))["checks"]
+    assert {one["name"] for one in checks} == {"seal", "intent", "index", "result"}
+    assert {one["verdict"] for one in checks} == {"ok"}
 
 
 def test_outputs_that_are_gone_are_a_warning_of_the_deep_look_alone(

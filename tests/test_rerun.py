@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 import yaml
 
+from sagemaker_launcher.archive.manifest import to_bytes
 from sagemaker_launcher.digest import sha256
 from tests.commands import CommandLine, clean_environment
 from tests.fault_rows import provokes
@@ -454,7 +455,11 @@ def change_manifest(experiment: Archived, **values: Any) -> None:
 
 
 def forge(experiment: Archived, name: str, data: bytes) -> None:
-    """Replaces a file and seals it anew."""
+    """Replaces a file and seals it anew; of a training config, the request tells the hash, too."""
+    if name == "training_config.yaml":
+        request = document(experiment.folder, "request.json")
+        request["Environment"]["TRAINING_CONFIG_SHA256"] = sha256(data)
+        forge(experiment, "request.json", to_bytes(request))
     (experiment.folder / name).write_bytes(data)
     files = document(experiment.folder, "manifest.json")["files"]
     files[name] = {"sha256": sha256(data), "size": len(data)}

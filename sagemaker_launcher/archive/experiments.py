@@ -33,6 +33,7 @@ from sagemaker_launcher.documents import read_document
 from sagemaker_launcher.errors import ConflictError, IntegrityError, NotFoundError
 from sagemaker_launcher.frozen import frozen
 from sagemaker_launcher.interrupts import pause_point
+from sagemaker_launcher.job import CONFIG_SHA256_VARIABLE
 from sagemaker_launcher.naming import (
     S3Uri,
     experiment_name_problem,
@@ -573,6 +574,9 @@ def read_experiment(
     problems += [
         f"{name} was changed" for name, content in files.items() if not _intact(content, manifest.files[name])
     ]
+    if not problems and not _belong_together(files, folder):
+        # The manifest was replaced as well, and the record of the start, which would tell that, deleted.
+        problems.append(f"{TRAINING_CONFIG} is not the one that {REQUEST} names")
     if problems:
         tampered(folder, problems)
     result = result_in(storage, folder) if RESULT in names else None
@@ -614,6 +618,13 @@ def seals(files: Mapping[str, bytes]) -> dict[str, FileSeal]:
 
 def _intact(data: bytes, seal: FileSeal) -> bool:
     return len(data) == seal.size and sha256(data) == seal.sha256
+
+
+def _belong_together(files: Mapping[str, bytes], folder: S3Uri) -> bool:
+    """Whether the training config is the one that the job was told the hash of."""
+    variables = mapping_from(files[REQUEST], str(folder / REQUEST)).get("Environment")
+    told = variables.get(CONFIG_SHA256_VARIABLE) if isinstance(variables, Mapping) else None
+    return told == sha256(files[TRAINING_CONFIG])
 
 
 def names_in(storage: Storage, folder: S3Uri) -> set[str]:

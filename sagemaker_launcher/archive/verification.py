@@ -7,13 +7,16 @@ from functools import partial
 
 from sagemaker_launcher.archive.experiments import (
     INTENT,
+    LAUNCH,
     MANIFEST,
     REQUEST,
+    RESULT,
     Archive,
     Experiment,
     experiment_root,
     headline_of,
     read_experiment,
+    result_in,
 )
 from sagemaker_launcher.archive.manifest import SEAL_TAG, intent_from
 from sagemaker_launcher.archive.recalled import Recall
@@ -21,6 +24,7 @@ from sagemaker_launcher.digest import sha256
 from sagemaker_launcher.errors import IntegrityError, LauncherError, NotFoundError
 from sagemaker_launcher.findings import Finding
 from sagemaker_launcher.naming import S3Uri
+from sagemaker_launcher.result import ENDED
 from sagemaker_launcher.storage import Storage
 
 _DOCUMENT_MAX = 4 * 1024 * 1024  # bytes
@@ -55,8 +59,18 @@ class Verification:
             yield Finding("seal", "ok", f"all {count} files are as they were sealed")
         yield self._checked("intent", self._intent)
         yield self._checked("index", self._index)
-        if self._experiment.result:
-            yield self._checked("headline", self._headline)
+        if not self._experiment.result:
+            yield self._checked("result", self._no_result)
+            return
+        if not self._experiment.launch:
+            # Honest, too: where it could not be written, or its launcher was killed and somebody else saw the job's end.
+            yield Finding(
+                "launch",
+                "warning",
+                f"{LAUNCH} is missing: whether {MANIFEST} is the one that was launched is not known",
+                "verify --deep asks AWS" if self._experiment.manifest.target == "aws" else "",
+            )
+        yield self._checked("headline", self._headline)
 
     def deep_findings(self, recall: Recall | None) -> Iterator[Finding]:
         """What lies elsewhere: the outputs, and the seal that the job on AWS was started with.
@@ -82,7 +96,10 @@ class Verification:
 
     def _intent(self) -> str:
         uri = self._folder / INTENT
-        intent = intent_from(self._storage.read(uri, _DOCUMENT_MAX), str(uri))
+        try:
+            intent = intent_from(self._storage.read(uri, _DOCUMENT_MAX), str(uri))
+        except NotFoundError as error:
+            raise IntegrityError(f"{uri} was deleted") from error  # it was there before all else
         manifest = self._experiment.manifest
         if (intent.job_name, intent.experiment_name) != (manifest.job_name, manifest.experiment_name):
             raise IntegrityError(f"{uri} reserved another name than the manifest has")
@@ -95,6 +112,17 @@ class Verification:
         if self._archive.find(self._folder.name) != self._folder:
             raise IntegrityError(f"the index leads from {self._folder.name} to another experiment")
         return "lists have it"
+
+    def _no_result(self) -> str:
+        told = self._archive.headline(self._folder.name)
+        if told is None or told.status not in ENDED:
+            return "there is none, and lists know of none"
+        try:
+            result_in(self._storage, self._folder)  # which may have come since the others were read
+        except NotFoundError as error:
+            uri = self._folder / RESULT
+            raise IntegrityError(f"{uri} was deleted: by what lists say, the job is {told.status}") from error
+        return "it has just come"
 
     def _headline(self) -> str:
         experiment: Experiment = self._experiment

@@ -25,6 +25,7 @@ from sagemaker_launcher.archive.manifest import (
 )
 from sagemaker_launcher.digest import sha256
 from sagemaker_launcher.documents import read_document
+from sagemaker_launcher.job import CONFIG_SHA256_VARIABLE
 from sagemaker_launcher.naming import S3Uri
 from sagemaker_launcher.request import create_training_job_request
 from sagemaker_launcher.result import Interruption, JobResult, Transition
@@ -186,6 +187,7 @@ def _add(random: Random, objects: Input) -> None:
 
 def _seal(objects: Input) -> None:
     """Makes the manifest fit what it seals, as whoever changes one can change the other."""
+    _tell_training_config(objects)
     path = _path("experiments", "manifest.json")
     manifest = _json(objects.get(path, b"{}"))
     if isinstance(manifest, dict) and isinstance(manifest.get("files"), dict):
@@ -198,6 +200,19 @@ def _seal(objects: Input) -> None:
     launch = _json(objects.get(place, b"{}"))
     if isinstance(launch, dict) and "manifest_sha256" in launch and path in objects:
         objects[place] = _bytes({**launch, "manifest_sha256": hashlib.sha256(objects[path]).hexdigest()})
+
+
+def _tell_training_config(objects: Input) -> None:
+    """Makes the request tell the hash of the training config, where it tells one."""
+    path, data = (
+        _path("experiments", "request.json"),
+        objects.get(_path("experiments", "training_config.yaml")),
+    )
+    request = _json(objects.get(path, b"{}"))
+    variables = request.get("Environment") if isinstance(request, dict) else None
+    if data is not None and isinstance(variables, dict) and CONFIG_SHA256_VARIABLE in variables:
+        variables[CONFIG_SHA256_VARIABLE] = hashlib.sha256(data).hexdigest()
+        objects[path] = _bytes(request)
 
 
 def _json(data: bytes) -> Any:
