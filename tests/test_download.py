@@ -136,7 +136,21 @@ def test_a_part_that_does_not_exist_is_told_only_when_it_was_asked_for(
     parts = [one.part for one in fetching(project, experiment, tmp_path / "all").fetch(())]
     assert parts == ["model", "logs", "configs"]
     with pytest.raises(NotFoundError, match="has no output"):
-        fetching(project, experiment, tmp_path / "one").fetch(("output",))
+        fetching(project, experiment, tmp_path / "one/below").fetch(("output",))
+    assert not (tmp_path / "one").exists()
+
+
+def test_what_brings_nothing_leaves_what_was_there(
+    project: Project, experiment: S3Uri, tmp_path: Path
+) -> None:
+    (outputs(project, experiment) / "output.tar.gz").unlink()
+    (tmp_path / "empty").mkdir()
+    fetching(project, experiment, tmp_path / "mine").fetch(("configs",))
+    before = snapshot(tmp_path)
+    for name in ("empty", "mine"):
+        with pytest.raises(NotFoundError, match="has no output"):
+            fetching(project, experiment, tmp_path / name).fetch(("output",))
+    assert snapshot(tmp_path) == before
 
 
 def test_a_download_that_broke_goes_on_where_it_was(
@@ -278,7 +292,7 @@ def test_a_hostile_key_is_refused_before_anything_comes(
         fetching(project, experiment, tmp_path / "to", storage).fetch(("model",))
     assert refused.value.exit_code == 14
     assert "--packed" not in refused.value.hint  # nothing is packed there
-    assert {path.name for path in (tmp_path / "to").iterdir()} == {".experiment"}
+    assert not (tmp_path / "to").exists()
 
 
 @provokes(80)
@@ -320,6 +334,29 @@ def test_what_a_job_without_compression_left_comes_as_files(
     assert names == {".experiment", "model", "output", "logs", "configs"}
 
 
+def test_what_comes_file_by_file_is_not_fetched_while_it_may_still_come(
+    cli: CommandLine, project: Project
+) -> None:
+    done = launch(cli, project, "--set", "ESTIMATOR.DISABLE_OUTPUT_COMPRESSION", "true").json
+    folder = local(project, done["experiment"])
+    result = (folder / "result.json").rename(project.folder / "result.json")
+    words = ("download", done["job_name"], "--s3-root", project.s3, "--archive", ARCHIVE, "--to", "to")
+    for part, what in (("model", "model"), ("output", "output"), ("logs", "log")):
+        refused = cli(*words, f"--{part}")
+        assert refused.code == 6
+        assert f"the {what} is not whole: the archive knows of no end of the job" in refused.err
+    got = cli(*words, "--json")
+    assert [one["part"] for one in got.json["parts"]] == ["configs"]
+    assert "`wait` notes it; then run the same again" in got.err
+    # Where nobody will ever know of an end, there is no more to come.
+    (folder / "abandoned.json").write_text("{}")
+    assert cli(*words, "--logs").code == 0
+    (folder / "abandoned.json").unlink()
+    result.rename(folder / "result.json")
+    assert cli(*words).code == 0
+    assert (project.folder / "to/model/model.txt").read_text() == "weights"
+
+
 def test_the_place_of_the_outputs_is_the_sealed_request_s(
     project: Project, experiment: S3Uri, tmp_path: Path
 ) -> None:
@@ -351,8 +388,9 @@ def test_nothing_stays_of_an_archive_that_is_refused(
     with pytest.raises(UnsafeError) as refused:
         fetching(project, experiment, folder).fetch(("model",))
     assert "--packed" in refused.value.hint
-    assert set(snapshot(folder)) == {".experiment"}
+    assert not folder.exists()
     # What has come of something else is still gone on with.
+    fetching(project, experiment, folder).fetch(("configs",))
     (folder / ".incomplete").mkdir()
     (folder / ".incomplete/output-0123456789abcdef.tar.gz").write_bytes(b"half")
     with pytest.raises(UnsafeError):

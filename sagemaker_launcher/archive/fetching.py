@@ -112,7 +112,7 @@ class Fetching:
                 if self._is_expected(part):
                     missing = True
                     self._events.note(error.message)
-        if missing and not self._experiment.result:
+        if missing and self._experiment.state.may_run:
             self._events.note(
                 "the archive knows of no end of the job: `wait` notes it; then run the same again"
             )
@@ -130,30 +130,47 @@ class Fetching:
         """Takes the folder for this experiment and, until the block ends, for this download, so that two never mix."""
         with ExitStack() as opened:
             try:
+                made = [path for path in (self._folder, *self._folder.parents) if not path.exists()]
                 self._folder.mkdir(parents=True, exist_ok=True)
                 names = {path.name for path in self._folder.iterdir()}
                 if names and _OWNER not in names:
                     raise _taken(f"{self._folder} has something else in it")
                 owner = opened.enter_context(_open_owner(self._folder / _OWNER))
                 self._lock(owner)
-                self._sign(owner, empty=names <= {_OWNER})
+                is_new = self._sign(owner, empty=names <= {_OWNER})
             except OSError as error:
                 raise _cannot_write(self._folder, error) from error
-            yield
+            try:
+                yield
+            finally:
+                if is_new:
+                    self._give_back(made)
+
+    def _give_back(self, made: Sequence[Path]) -> None:
+        """Leaves nothing behind when nothing has come.
+
+        Args:
+            made: The folders that were made for it, the innermost first.
+        """
+        with suppress(OSError):
+            (self._folder / _INCOMPLETE).rmdir()
+        with suppress(OSError):
+            if [path.name for path in self._folder.iterdir()] == [_OWNER]:
+                (self._folder / _OWNER).unlink()
+                for folder in made:
+                    folder.rmdir()
 
     def _lock(self, owner: BinaryIO) -> None:
         """Locks the folder as long as the file is open; the lock of a download that was killed is gone."""
         try:
             fcntl.flock(owner, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise ConflictError(
-                f"another download writes to {self._folder}",
-                hint="wait until it has ended, or name another folder: --to DIR",
-                code="folder_busy",
-            ) from None
+            raise _busy(self._folder) from None
+        if not os.fstat(owner.fileno()).st_nlink:
+            raise _busy(self._folder)  # whoever had it has just given it back
 
-    def _sign(self, owner: BinaryIO, *, empty: bool) -> None:
-        """Writes the experiment's name into the locked file, or makes sure that it is there.
+    def _sign(self, owner: BinaryIO, *, empty: bool) -> bool:
+        """Writes the experiment's name into the locked file, or makes sure that it is there. Gives whether it is new.
 
         Args:
             owner: The file.
@@ -164,8 +181,10 @@ class Fetching:
         if not written and empty:  # just made, or by somebody who was killed at once
             owner.write(uri)
             owner.flush()
-        elif written != uri:
+            return True
+        if written != uri:
             raise _taken(f"{self._folder} belongs to another experiment")
+        return False
 
     def _part(self, part: str) -> Fetched:
         target = self._folder / part
@@ -240,12 +259,8 @@ class Fetching:
 
     def _lines(self, log: CloudLog, target: Path) -> int:
         """The log of a job that has ended, one file per host."""
-        if not self._experiment.result:
-            raise NotFoundError(
-                "the log is not whole: the archive knows of no end of the job",
-                hint="`wait` notes the end; `logs` shows what there is",
-                code=_NOTHING,
-            )
+        if self._experiment.state.may_run:
+            raise _not_whole("logs")
         unfinished = self._unfinished("logs")
         shutil.rmtree(unfinished, ignore_errors=True)
         unfinished.mkdir(parents=True)
@@ -264,8 +279,10 @@ class Fetching:
         return len(files)
 
     def _tree(self, prefix: S3Uri, part: str, target: Path) -> int:
-        """Every object below a prefix, as files."""
+        """Every object below a prefix, as files, once no more are going to come."""
         items = self._checked(prefix, part)
+        if self._experiment.state.may_run:
+            raise _not_whole(part)
         unfinished = self._unfinished(part)
         for item, name in items:
             path = unfinished / name
@@ -357,8 +374,27 @@ def _open_owner(path: Path) -> BinaryIO:
     return os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666), "r+b")
 
 
+def _busy(folder: Path) -> ConflictError:
+    return ConflictError(
+        f"another download writes to {folder}",
+        hint="wait until it has ended, or name another folder: --to DIR",
+        code="folder_busy",
+    )
+
+
 def _taken(message: str) -> ConflictError:
     return ConflictError(message, hint="name another folder: --to DIR", code="folder_taken")
+
+
+def _not_whole(part: str) -> NotFoundError:
+    what, then = (
+        ("log", "`logs` shows what there is") if part == "logs" else (part, "then run the same again")
+    )
+    return NotFoundError(
+        f"the {what} is not whole: the archive knows of no end of the job",
+        hint=f"`wait` notes the end; {then}",
+        code=_NOTHING,
+    )
 
 
 def _short(item: StoredObject) -> str:

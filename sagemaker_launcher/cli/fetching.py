@@ -58,7 +58,7 @@ def download(
     except Interrupted as interrupted:
         end_on_next_signal()
         raise CommandInterrupted(
-            f"interrupted: what has come so far is in {target}",
+            f"interrupted: {f'what has come so far is in {target}' if target.exists() else 'nothing has come so far'}",
             signal_number=interrupted.number,
             hint="run the same again: it goes on from there",
         ) from None
