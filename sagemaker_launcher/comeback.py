@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from urllib.parse import quote
 
 # https://docs.aws.amazon.com/sagemaker/latest/dg/logging-cloudwatch.html
@@ -13,15 +13,16 @@ _CONSOLES = {"cn-": "console.amazonaws.cn", "us-gov-": "console.amazonaws-us-gov
 _CONSOLE = "console.aws.amazon.com"
 
 
-def coming_back(program: str, jobs: Iterable[str]) -> str:
+def coming_back(program: str, jobs: Iterable[str], options: Sequence[str] = ()) -> str:
     """How to look at jobs, follow, await and stop them: commands that can be copied.
 
     Args:
         program: How this program was called.
         jobs: References to the jobs, such as their experiments' URIs.
+        options: What the commands have to be told besides, word by word.
     """
     named = list(jobs)
-    words = shlex.join(named)
+    words = shlex.join([*named, *options])
     verbs = {"look": "status", "log": "logs -f", "wait": "wait", "stop": "stop"}
     return "\n".join(
         f"{name}: {program} {command} {words}"
@@ -34,6 +35,11 @@ def console(region: str) -> str:
     """Where AWS's console on a region is: a URL without a slash at its end."""
     host = next((host for prefix, host in _CONSOLES.items() if region.startswith(prefix)), _CONSOLE)
     return f"https://{region}.{host}"
+
+
+def running_again(program: str, experiment: str, options: Sequence[str] = ()) -> str:
+    """The command that runs an experiment again; the arguments are as those of `coming_back`."""
+    return f"{program} rerun {shlex.join([experiment, *options])}"
 
 
 def console_links(job_name: str, region: str) -> dict[str, str]:

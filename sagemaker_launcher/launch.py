@@ -34,7 +34,7 @@ from sagemaker_launcher.archive.manifest import Intent, Launch, Manifest, to_byt
 from sagemaker_launcher.checkout import Checkout, CheckoutReader
 from sagemaker_launcher.clock import utc_now
 from sagemaker_launcher.coercion import Override
-from sagemaker_launcher.comeback import coming_back
+from sagemaker_launcher.comeback import coming_back, running_again
 from sagemaker_launcher.config import ArchivedFile, Configs
 from sagemaker_launcher.differences import Difference, code_differences, config_differences
 from sagemaker_launcher.digest import sha256
@@ -125,6 +125,7 @@ class Surroundings:
         checkout: The reader of the git repository, already at work.
         events: Who is told.
         program: How this program was called, for commands that users can copy.
+        options: What those commands have to be told to find the archive and the job, word by word.
     """
 
     target: Target
@@ -134,6 +135,7 @@ class Surroundings:
     checkout: CheckoutReader
     events: Events
     program: str
+    options: tuple[str, ...] = ()
 
 
 def plan(
@@ -209,8 +211,9 @@ def execute(
     """
     target, events, progress = surroundings.target, surroundings.events, _Progress()
     archive = Archive(surroundings.storage, plan.archive_root)
-    way_back = coming_back(surroundings.program, [str(plan.experiment)])
-    with _explaining_interrupts(plan, progress, way_back):
+    way_back = coming_back(surroundings.program, [str(plan.experiment)], surroundings.options)
+    again = running_again(surroundings.program, str(plan.experiment), surroundings.options)
+    with _explaining_interrupts(plan, progress, way_back, again):
         pause_point("planned")
         prepared = target.prepare(plan.job, plan.request, events)
         drift = _drift(plan, prepared)
@@ -365,7 +368,7 @@ class _Progress:
 
 
 @contextmanager
-def _explaining_interrupts(plan: Plan, progress: _Progress, way_back: str) -> Iterator[None]:
+def _explaining_interrupts(plan: Plan, progress: _Progress, way_back: str, again: str) -> Iterator[None]:
     try:
         yield
     except JobStillRunningError as error:
@@ -378,7 +381,7 @@ def _explaining_interrupts(plan: Plan, progress: _Progress, way_back: str) -> It
         if interrupted.result is not None:
             message = f"interrupted: {_what_became_of(interrupted.result)}; archived at {plan.experiment}"
         elif stage is _Stage.SEALED:
-            hint = f"start it with: rerun {plan.experiment}"
+            hint = f"start it with: {again}"
         elif stage is _Stage.STARTED and plan.target == "aws":
             message = f"detached: the job {plan.job.name} goes on, and is billed"
             hint = way_back

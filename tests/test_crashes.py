@@ -162,7 +162,9 @@ def test_ctrl_c_says_what_was_left_and_what_goes_on(
     assert f"error: interrupted: {SENTENCES[moment]}" in done.err
     if moment == "sealed":
         (experiment,) = listed(cli, project)
-        assert f"hint: start it with: rerun {experiment['experiment']}" in done.err
+        again = f"run_sagemaker_job.py rerun {experiment['experiment']} --s3-root {project.s3}"
+        assert "hint: start it with: " in done.err
+        assert again in done.err
     if MOMENTS[moment] is None:
         assert snapshot(project.s3) == before
     # A job that was asked for is also recorded before the signal counts.

@@ -10,10 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from sagemaker_launcher.cli import program_name
 from sagemaker_launcher.cli.options import Seconds
 from sagemaker_launcher.cli.subjects import Session, Subject, job_options
-from sagemaker_launcher.comeback import coming_back
 from sagemaker_launcher.console import out
 from sagemaker_launcher.errors import (
     CommandInterrupted,
@@ -42,7 +40,7 @@ _jobs_argument = click.argument("texts", metavar="JOB...", nargs=-1, required=Tr
 def status(texts: tuple[str, ...], as_json: bool, **values: Any) -> int:  # noqa: ANN401 - typed by Session
     """Say how each JOB stands: a job's name, its unique beginning, its experiment's URI, @latest or @me."""
     session = Session(values)
-    with _leaving(lambda: texts):
+    with _leaving(session, lambda: texts):
         subjects = session.subjects(texts, some_missing=True)
         sights = _see(session, subjects)
         views = []
@@ -94,11 +92,11 @@ def _by_region(subjects: Sequence[Subject]) -> dict[str, list[str]]:
 def wait(texts: tuple[str, ...], timeout_s: float | None, as_json: bool, **values: Any) -> int:  # noqa: ANN401
     """Wait until every JOB has ended. The exit code is the worst one's: 10 failed, 11 stopped, 12 still running."""
     session = Session(values)
-    with _leaving(lambda: texts):
+    with _leaving(session, lambda: texts):
         subjects = session.subjects(texts, some_missing=True)
         archived = {one.name: session.archived_view(one) for one in subjects if one.target != "aws"}
     waiting = _Waiting(session, subjects)
-    with _leaving(waiting.running):
+    with _leaving(session, waiting.running):
         error = waiting.wait(timeout_s)
         seen = waiting.views()
     views = [{**archived, **seen}[one.name] for one in subjects if one.name in archived or one.name in seen]
@@ -167,13 +165,13 @@ class _Waiting:
         try:
             wait_for_all(watches, tell)
         except JobStillRunningError as error:
-            return _with_way_back(error, self.running())
+            return _with_way_back(error, self._session.coming_back(self.running()))
         return None
 
-    def running(self) -> list[str]:
-        """References to the jobs that have not ended, as far as is known."""
+    def running(self) -> list[Subject]:
+        """The jobs that have not ended, as far as is known."""
         ended = {sight.job_name for sight in self._sights.values() if sight.ended}
-        return [one.reference for one in self._subjects.values() if one.name not in ended]
+        return [one for one in self._subjects.values() if one.name not in ended]
 
     def views(self) -> dict[str, JobView]:
         """The jobs that were seen, as they are shown, by their names."""
@@ -240,10 +238,10 @@ def logs(
     if follow and as_json:
         raise UsageError("--json is one document, which -f never completes", hint="leave out one of them")
     session, wanted = Session(values), LogOptions(hosts, since, tail)
-    references = [text]
-    with _leaving(lambda: references):
-        (subject,) = session.subjects([text])
-        references[:] = [subject.reference]
+    found: list[Subject] = []
+    with _leaving(session, lambda: found or [text]):
+        found += session.subjects([text])
+        (subject,) = found
         if subject.target != "aws":
             return _archived_log(session, subject, wanted, as_json=as_json)
         if follow:
@@ -278,7 +276,7 @@ def _followed_log(session: Session, subject: Subject, wanted: LogOptions) -> int
             contact.ask(lambda: log.start_at_tail(tail))
         sight = follow(contact, subject.name, ConsoleEvents(lines=out()), log)
     except JobStillRunningError as error:
-        raise _with_way_back(error, [subject.reference]) from None
+        raise _with_way_back(error, session.coming_back([subject])) from None
     session.collect(subject, sight)
     return sight.exit_code
 
@@ -317,7 +315,7 @@ def stop(texts: tuple[str, ...], waits: bool, as_json: bool, **values: Any) -> i
     Nothing is stopped when one of them is not there.
     """
     session, stopping = Session(values), _Stopping()
-    with stopping.explained():
+    with stopping.explained(session):
         stopping.look_at(session, session.subjects(texts))
         errors = stopping.stop(session)
         if not as_json:
@@ -358,7 +356,7 @@ class _Stopping:
     def __init__(self) -> None:
         self.done: list[_Stop] = []
         self._running: list[tuple[Subject, dict[str, Any]]] = []  # on AWS, with their descriptions
-        self._asking = ""
+        self._asking: Subject | None = None
 
     def look_at(self, session: Session, subjects: Sequence[Subject]) -> None:
         """Looks at every job before any is stopped. Raises LauncherError for one that is not there or cannot be stopped."""
@@ -387,7 +385,7 @@ class _Stopping:
                 self._stop(session, subject, description)
             except LauncherError as error:
                 errors.append(error)
-            self._asking = ""
+            self._asking = None
         return errors
 
     def _stop(self, session: Session, subject: Subject, description: Mapping[str, Any]) -> None:
@@ -398,7 +396,7 @@ class _Stopping:
         if status == "Stopping":
             said = "it is being stopped already"
         elif status not in ENDED:
-            self._asking = subject.reference
+            self._asking = subject
             stopped = jobs.stop(client, subject.name)
             status = "Stopping" if stopped else jobs.describe(client, subject.name)["TrainingJobStatus"]
         kept = {} if status in ENDED else jobs.kept_after_stop(description)
@@ -413,21 +411,22 @@ class _Stopping:
         return _Waiting(session, [one.subject for one in self.done if one.status not in ENDED]).wait(None)
 
     @contextmanager
-    def explained(self) -> Iterator[None]:
+    def explained(self, session: Session) -> Iterator[None]:
         """Lets an interruption say which stops have been asked for."""
         try:
             yield
         except Interrupted as interrupted:
             end_on_next_signal()
-            asked = [one.subject.reference for one in self.done if one.status not in ENDED]
-            said = [f"the stop of {', '.join(asked)} was asked for, and goes on"] if asked else []
+            asked = [one.subject for one in self.done if one.status not in ENDED]
+            names = ", ".join(one.reference for one in asked)
+            said = [f"the stop of {names} was asked for, and goes on"] if asked else []
             if self._asking:
-                said.append(f"whether the stop of {self._asking} was asked for, its status tells")
-            names = [*asked, *filter(None, [self._asking])]
+                said.append(f"whether the stop of {self._asking.reference} was asked for, its status tells")
+            jobs = [*asked, *filter(None, [self._asking])]
             raise CommandInterrupted(
                 f"interrupted: {'; '.join(said) or 'no stop was asked for'}",
                 signal_number=interrupted.number,
-                hint=coming_back(program_name(), names) if names else "",
+                hint=session.coming_back(jobs) if jobs else "",
             ) from None
 
 
@@ -448,24 +447,24 @@ def _rehearsal_stop(view: JobView, subject: Subject) -> _Stop:
     return _Stop(subject, view.result.status, f"nothing to do: it has ended, {view.result.status}")
 
 
-def _with_way_back(error: JobStillRunningError, references: Sequence[str]) -> JobStillRunningError:
-    error.hint = "\n".join(filter(None, [error.hint, coming_back(program_name(), references)]))
+def _with_way_back(error: JobStillRunningError, way_back: str) -> JobStillRunningError:
+    error.hint = "\n".join(filter(None, [error.hint, way_back]))
     return error
 
 
 @contextmanager
-def _leaving(running: Callable[[], Sequence[str]]) -> Iterator[None]:
+def _leaving(session: Session, running: Callable[[], Sequence[Subject | str]]) -> Iterator[None]:
     """Lets an interruption say that the jobs go on, and how to come back."""
     try:
         yield
     except Interrupted as interrupted:
         end_on_next_signal()
-        references = running()
+        jobs = running()
         several = "the jobs go on, and are billed while they run"
         raise CommandInterrupted(
-            f"interrupted: {'the job goes on, and is billed while it runs' if len(references) == 1 else several}",
+            f"interrupted: {'the job goes on, and is billed while it runs' if len(jobs) == 1 else several}",
             signal_number=interrupted.number,
-            hint=coming_back(program_name(), references),
+            hint=session.coming_back(jobs),
         ) from None
 
 

@@ -78,7 +78,7 @@ def launch(
         command=_command_line(),
         allow_unknown_instance_type=force_instance_type,
     )
-    return Run(beginning).carry_out(plan)
+    return Run(beginning, config).carry_out(plan)
 
 
 @click.command()
@@ -138,7 +138,7 @@ def rerun(
         allow_unknown_instance_type=force_instance_type,
         resume=resume,
     )
-    return Run(beginning, trusting=run_options.yes).carry_out(plan)
+    return Run(beginning, config_path, trusting=run_options.yes).carry_out(plan)
 
 
 def _refuse_company(storage: Storage, original: Experiment) -> None:

@@ -12,8 +12,9 @@ import click
 
 from sagemaker_launcher.archive.references import MINE
 from sagemaker_launcher.cli import program_name
-from sagemaker_launcher.cli.options import archive_options, json_option
+from sagemaker_launcher.cli.options import archive_options, given, json_option
 from sagemaker_launcher.cli.places import ArchivePlace
+from sagemaker_launcher.comeback import running_again
 from sagemaker_launcher.errors import ExitCode, LauncherError, UsageError
 
 if TYPE_CHECKING:
@@ -141,7 +142,9 @@ def show(
     from sagemaker_launcher import report  # noqa: PLC0415
     from sagemaker_launcher.archive import portrait  # noqa: PLC0415
 
-    shown = portrait.Portrait(found, rerun_command(str(found.folder), s3_root), reruns, course)
+    shown = portrait.Portrait(
+        found, rerun_command(str(found.folder), s3_root, given("config_path")), reruns, course
+    )
     if as_json:
         report.print_json(shown.document())
     else:
@@ -267,18 +270,19 @@ def live_jobs(place: ArchivePlace) -> Live | None:
     return ask
 
 
-def rerun_command(experiment: str, s3_root: Path | None, options: Sequence[str] = ()) -> str:
+def rerun_command(
+    experiment: str, s3_root: Path | None, options: Sequence[str] = (), program: str = ""
+) -> str:
     """The command that runs an experiment again, from where the user stands.
 
     Args:
         experiment: Its URI.
         s3_root: The folder that stands in for S3, or None.
         options: Further options, word by word.
+        program: How this program is called; empty: as it was.
     """
-    import shlex  # noqa: PLC0415
-
     root = ("--s3-root", str(s3_root)) if s3_root else ()
-    return f"{program_name()} rerun {shlex.join((experiment, *root, *options))}"
+    return running_again(program or program_name(), experiment, (*root, *options))
 
 
 COMMANDS = {"diff": diff, "list": list_, "show": show, "verify": verify}

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
 from sagemaker_launcher.preflight import CHECKS
 
@@ -74,3 +75,18 @@ _config_option = click.option(
 def archive_options(command: Command) -> Command:
     """Adds the options that say where the archive is."""
     return s3_root_option(archive_option(_config_option(command)))
+
+
+def given(*names: str) -> tuple[str, ...]:
+    """Options of the command that runs, as its user gave them, for commands that have to be given the same.
+
+    Args:
+        names: The names of their values. Those that a variable gives stay out: the next command has it, too.
+    """
+    context = click.get_current_context()
+    return tuple(
+        word
+        for option in context.command.params
+        if option.name in names and context.get_parameter_source(option.name) is ParameterSource.COMMANDLINE
+        for word in (option.opts[0], str(context.params[option.name]))
+    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING
 from sagemaker_launcher.archive.experiments import Archive
 from sagemaker_launcher.archive.references import locate
 from sagemaker_launcher.cli.options import default_config
-from sagemaker_launcher.errors import UsageError
+from sagemaker_launcher.errors import ConfigError, UsageError
 from sagemaker_launcher.naming import S3Uri
 from sagemaker_launcher.storage import FolderStorage, Storage
 
@@ -111,6 +112,32 @@ class ArchivePlace:
     def find(self, experiment: str) -> S3Uri:
         """The folder of the experiment that a reference means; see `references`."""
         return locate(experiment, self)
+
+
+def reached_with(profile: str, config_path: Path | None) -> tuple[str, tuple[str, ...]]:
+    """What other commands have to be told to use a profile: what stands before the program, and options; no more than is needed.
+
+    Args:
+        profile: The profile that was used; empty: the usual credential chain.
+        config_path: The config that it may be in, or None.
+    """
+    default = default_config()
+    usual = _profile_in(default) if default else ""
+    if usual == profile:
+        return "", ()
+    if config_path and _profile_in(config_path) == profile:
+        return "", ("--config", str(config_path))
+    # It came with --set. No option says it, and the variable counts where no config says another one.
+    return (f"AWS_PROFILE={shlex.quote(profile)} " if profile else ""), ()
+
+
+def _profile_in(path: Path) -> str | None:
+    from sagemaker_launcher import config  # noqa: PLC0415 - as above
+
+    try:
+        return config.read_place(path).profile
+    except ConfigError:
+        return None  # whatever is wrong there, commands that read it end with it
 
 
 def _parse(uri: str) -> S3Uri:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sagemaker_launcher import launch as story
@@ -59,12 +60,14 @@ class Run:
 
     Args:
         beginning: What has begun.
+        config: The SageMaker config that the command line names, or None.
         trusting: Whether the role may be another account's.
     """
 
-    def __init__(self, beginning: Beginning, *, trusting: bool = True) -> None:
+    def __init__(self, beginning: Beginning, config: Path | None, *, trusting: bool = True) -> None:
         self._options = beginning.options
         self._beginning = beginning
+        self._config = config
         self._trusting = trusting
 
     def carry_out(self, plan: story.Plan) -> int:
@@ -91,6 +94,7 @@ class Run:
         else:
             from sagemaker_launcher.cli.looking import rerun_command  # noqa: PLC0415 - as above
 
+            program, words = self._way_on(plan)
             report.print_result(
                 overview,
                 outcome.result,
@@ -99,12 +103,22 @@ class Run:
                 again=rerun_command(
                     str(plan.experiment),
                     self._options.s3_root,
-                    (*self._options.programs.words(plan.target), *self._source_words(plan)),
+                    (*words, *self._options.programs.words(plan.target), *self._source_words(plan)),
+                    program,
                 ),
             )
             if plan.target == "aws":
                 _print_way_on(plan, outcome.result)
         return 0 if self._options.detach else int(outcome.result.command_exit_code)
+
+    def _way_on(self, plan: story.Plan) -> tuple[str, tuple[str, ...]]:
+        """How this program is called for what was launched, and what it then has to be told of credentials."""
+        if self._options.s3_root is not None:
+            return program_name(), ()
+        from sagemaker_launcher.cli.places import reached_with  # noqa: PLC0415 - not where a folder stands in for S3
+
+        before, words = reached_with(plan.configs.sagemaker["AWS"]["PROFILE"], self._config)
+        return before + program_name(), words
 
     def _source_words(self, plan: story.Plan) -> tuple[str, ...]:
         """What a rerun from here has to be told of the code: it looks for it below the checkout or the current folder only."""
@@ -153,6 +167,8 @@ class Run:
         self, plan: story.Plan, terms: Terms, events: Events
     ) -> tuple[story.Surroundings, _Review]:
         aws, storage = self._places(plan)
+        program, words = self._way_on(plan)
+        root = self._options.s3_root
         if aws and plan.target == "aws":
             if not self._trusting:
                 _refuse_foreign_role(plan, aws)
@@ -170,7 +186,8 @@ class Run:
                 review,
                 self._beginning.checkout,
                 events,
-                program_name(),
+                program,
+                words if root is None else ("--s3-root", str(root)),
             ),
             review,
         )

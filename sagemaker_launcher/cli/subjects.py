@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from sagemaker_launcher.archive.references import Reference, resolve_job
-from sagemaker_launcher.cli.options import Command, archive_options, json_option
+from sagemaker_launcher.cli import program_name
+from sagemaker_launcher.cli.options import Command, archive_options, given, json_option
 from sagemaker_launcher.cli.places import ArchivePlace
-from sagemaker_launcher.comeback import console_links
+from sagemaker_launcher.comeback import coming_back, console_links
 from sagemaker_launcher.errors import CredentialsError, LauncherError, NotFoundError, UsageError
 from sagemaker_launcher.frozen import frozen
 from sagemaker_launcher.jobs.job_report import JobView
@@ -79,6 +80,20 @@ class Session:
 
             aws = Aws(self.place.region, self.place.profile, self.place.account)
             self.place.storage = S3Storage(aws, self.place.bucket_owners)
+
+    def coming_back(self, jobs: Sequence[Subject | str]) -> str:
+        """How to come back to jobs from here.
+
+        Args:
+            jobs: The jobs; of those that have not been found yet, what the user calls them.
+        """
+        options = ["config_path", "s3_root"]
+        if any(isinstance(job, str) for job in jobs):
+            options.append("archive")
+        if any(isinstance(job, str) or job.folder is None for job in jobs):
+            options.append("region")  # no archive knows it
+        references = [job if isinstance(job, str) else job.reference for job in jobs]
+        return coming_back(program_name(), references, given(*options))
 
     def subjects(self, texts: Sequence[str], *, some_missing: bool = False) -> list[Subject]:
         """The jobs that references mean, each once, and what is to be known before they are asked for.

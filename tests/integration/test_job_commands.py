@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+import shutil
 import signal
 import statistics
+import subprocess
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
 from sagemaker_launcher.jobs import jobs
-from tests.commands import CommandLine
+from tests.commands import CommandLine, Finished
 from tests.fault_rows import provokes
 from tests.integration.test_launch_aws import names, read, wait_for
 from tests.project import Project
@@ -48,6 +51,82 @@ def archived(aws_cli: CommandLine, project: Project, aws: AwsServer) -> dict[str
 
 def words_of(status: str) -> tuple[str, str]:
     return {"Failed": ("Failed", "AlgorithmError: boom, exit code: 137")}.get(status, (status, ""))
+
+
+# the ways back
+
+
+def pasted(cli: CommandLine, said: str, name: str) -> Finished:
+    """A command that was printed, run from the same folder."""
+    [command] = [line.partition(f"{name}: ")[2] for line in said.splitlines() if f"{name}: " in line]
+    done = subprocess.run(
+        ["/bin/sh", "-c", command],
+        cwd=cli.folder,
+        env=dict(cli.environment),
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    return Finished(done.returncode, done.stdout, done.stderr)
+
+
+def test_the_ways_back_to_a_job_of_another_region_lead_there(aws_cli: CommandLine, aws: AwsServer) -> None:
+    aws.auto_complete = None
+    sagemaker = aws.client("sagemaker", region="eu-west-1")
+    sagemaker.create_training_job(**training_request("foreign"))
+    done = aws_cli("wait", "foreign", "--region", "eu-west-1", "--timeout", "0.1")
+    assert done.code == 12
+    for name in ("look", "stop"):
+        back = pasted(aws_cli, done.err, name)
+        assert back.code == 0, back.err
+    assert sagemaker.describe_training_job(TrainingJobName="foreign")["TrainingJobStatus"] in {
+        "Stopping",
+        "Stopped",
+    }
+
+
+def test_the_ways_back_name_no_option_that_is_not_needed(
+    aws_cli: CommandLine, archived: dict[str, str], project: Project
+) -> None:
+    for words in ((), REGION):
+        done = aws_cli("wait", archived["uri"], *words, "--timeout", "0.1")
+        assert f" status {archived['uri']}\n" in done.err
+    done = aws_cli("wait", archived["job"], "--config", project.config, "--timeout", "0.1")
+    assert f" status {archived['uri']} --config {project.config}\n" in done.err
+
+
+@pytest.mark.parametrize("where", ["file", "default", "set"])
+def test_what_a_launch_prints_finds_the_credentials_that_it_had(
+    aws_cli: CommandLine, aws: AwsServer, project: Project, home: Path, where: str
+) -> None:
+    aws.auto_complete = None
+    variables = dict(aws_cli.environment)
+    keys = "".join(
+        f"{name.lower()} = {variables.pop(name)}\n" for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
+    )
+    (home / ".aws").mkdir()
+    (home / ".aws/credentials").write_text(f"[p]\n{keys}")
+    cli = CommandLine(aws_cli.folder, variables)
+    if where != "set":
+        project.write(AWS={"PROFILE": "p"})
+    config = "sagemaker_config.yaml"
+    if where == "default":
+        shutil.copytree(
+            project.folder, project.folder / "configs", ignore=shutil.ignore_patterns("s3", "configs")
+        )
+        config = "configs/sagemaker_config.yaml"
+    words = ("--set", "AWS.PROFILE", "p") if where == "set" else ()
+    done = cli("launch", config, *words, "--detach")
+    assert done.code == 0, done.err
+    said = done.err
+    assert ("--config" in said, "AWS_PROFILE=p " in said) == (where == "file", where == "set")
+    for name in ("look", "stop"):
+        back = pasted(cli, said, name)
+        assert back.code == 0, back.err
+    again = next(line for line in done.out.splitlines() if line.startswith("run again "))
+    repeated = pasted(cli, again.replace("run again ", "again: ") + " --dry-run", "again")
+    assert repeated.code == 0, repeated.err
 
 
 # status
