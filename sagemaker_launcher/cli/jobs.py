@@ -50,7 +50,8 @@ def status(texts: tuple[str, ...], as_json: bool, **values: Any) -> int:  # noqa
                 views.append(session.archived_view(subject))
                 continue
             if sight.gone and len(subjects) == 1:
-                raise NotFoundError(sight.result.failure_reason, hint=sight.hint, code="job_not_found")
+                with session.explaining_absence(subject):
+                    raise NotFoundError(sight.result.failure_reason, hint=sight.hint, code="job_not_found")
             session.collect(subject, sight)
             views.append(session.view(subject, sight, last_lines=len(subjects) == 1))
     if as_json:
@@ -244,9 +245,10 @@ def logs(
         (subject,) = found
         if subject.target != "aws":
             return _archived_log(session, subject, wanted, as_json=as_json)
-        if follow:
-            return _followed_log(session, subject, wanted)
-        return _log(session, subject, wanted, as_json=as_json)
+        with session.explaining_absence(subject):
+            if follow:
+                return _followed_log(session, subject, wanted)
+            return _log(session, subject, wanted, as_json=as_json)
 
 
 def _log(session: Session, subject: Subject, wanted: LogOptions, *, as_json: bool) -> int:
@@ -375,7 +377,8 @@ class _Stopping:
         from sagemaker_launcher.jobs import jobs  # noqa: PLC0415 - boto3 only where AWS is meant
 
         client = session.aws(subject.region).client("sagemaker")
-        self._running.append((subject, jobs.describe(client, subject.name)))
+        with session.explaining_absence(subject):
+            self._running.append((subject, jobs.describe(client, subject.name)))
 
     def stop(self, session: Session) -> list[LauncherError]:
         """Stops what was looked at. Gives what went wrong: one that cannot be stopped keeps no other from it."""

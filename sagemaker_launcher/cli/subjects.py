@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -12,7 +13,7 @@ from sagemaker_launcher.archive.references import Reference, resolve_job
 from sagemaker_launcher.cli import program_name
 from sagemaker_launcher.cli.options import Command, archive_options, given, json_option
 from sagemaker_launcher.cli.places import ArchivePlace
-from sagemaker_launcher.comeback import coming_back, console_links
+from sagemaker_launcher.comeback import coming_back, console_links, running_again
 from sagemaker_launcher.errors import CredentialsError, LauncherError, NotFoundError, UsageError
 from sagemaker_launcher.frozen import frozen
 from sagemaker_launcher.jobs.job_report import JobView
@@ -81,6 +82,32 @@ class Session:
             aws = Aws(self.place.region, self.place.profile, self.place.account)
             self.place.storage = S3Storage(aws, self.place.bucket_owners)
 
+    @contextmanager
+    def explaining_absence(self, subject: Subject) -> Iterator[None]:
+        """Lets the error that AWS has no such job say that it may never have had it, where the archive tells that."""
+        try:
+            yield
+        except NotFoundError as error:
+            if subject.folder and error.code == "job_not_found":
+                error.hint = self._never_started(subject.folder) or error.hint
+            raise
+
+    def _never_started(self, folder: S3Uri) -> str:
+        """What to do about an experiment of which nobody saw a start; empty for any other."""
+        from sagemaker_launcher.archive.experiments import State, names_in  # noqa: PLC0415 - rarely needed
+
+        try:
+            state = State.of(names_in(self.place.storage, folder))
+        except LauncherError:
+            return ""
+        again = running_again(program_name(), str(folder), given("config_path", "s3_root"))
+        ways = {
+            State.NOT_STARTED: f"it was archived and never started: {again}",
+            State.NOT_CONFIRMED: "it was archived, and as far as the archive knows never started; "
+            f"`doctor --repair` settles that, and this starts it again: {again}",
+        }
+        return ways.get(state, "")
+
     def coming_back(self, jobs: Sequence[Subject | str]) -> str:
         """How to come back to jobs from here.
 
@@ -129,10 +156,23 @@ class Session:
         name, region, wanted = reference.job_name, reference.region, self._wanted_region
         if not _JOB_NAME.fullmatch(name):
             raise UsageError(f"{name!r} is no name of a job", hint="letters, digits and hyphens, at most 63")
+        if reference.folder and not reference.target:
+            self._refuse_unfinished(reference.folder)
         target = reference.target or "aws"
         if region and wanted and region != wanted and target == "aws":
             self.events.note(f"{name} is in {region}, says the archive; asking there, not in {wanted}")
         return Subject(name, reference.folder, target, region or wanted)
+
+    def _refuse_unfinished(self, folder: S3Uri) -> None:
+        """Raises NotFoundError for an experiment without a seal, of which no job was started."""
+        from sagemaker_launcher.archive.experiments import LAUNCH, names_in  # noqa: PLC0415 - rarely needed
+
+        if LAUNCH not in names_in(self.place.storage, folder):  # or somebody has deleted the seal
+            raise NotFoundError(
+                f"there is no job {folder.name}: its upload was never finished, so nothing was started",
+                hint="launch it again from the original configs; `doctor --repair` settles what is left",
+                code="job_not_found",
+            )
 
     def aws(self, region: str) -> Aws:
         """A region's sessions and clients."""

@@ -129,6 +129,27 @@ def test_what_a_launch_prints_finds_the_credentials_that_it_had(
     assert repeated.code == 0, repeated.err
 
 
+def test_a_job_that_was_archived_and_never_started_is_not_looked_for_elsewhere(
+    aws_cli: CommandLine, archived: dict[str, str], aws: AwsServer, s3: SeaweedServer
+) -> None:
+    aws.reset()
+    key = archived["uri"].removeprefix("s3://team/")
+    hints = {}
+    for name in ("launch.json", "manifest.json"):  # as after a launcher that was killed before the start
+        s3.client().delete_object(Bucket="team", Key=f"{key}{name}")
+        for words in (("status",), ("logs",), ("logs", "-f"), ("stop",)):
+            done = aws_cli(words[0], archived["uri"], *words[1:])
+            assert (done.code, done.has_traceback) == (6, False), done.err
+            hints[name, words] = done.err
+    for (name, _), hint in hints.items():
+        assert "AWS.PROFILE" not in hint
+        if name == "launch.json":
+            assert "never started; `doctor --repair` settles that" in hint
+            assert f"rerun {archived['uri']}" in hint
+        else:
+            assert "its upload was never finished, so nothing was started" in hint
+
+
 # status
 
 
