@@ -352,7 +352,7 @@ def test_a_wait_whose_time_is_over_says_so_and_what_it_knows(
     assert "not ended within 4 s" in done.err
     assert "fine\tCompleted" in done.out
     assert "slow\tInProgress" in done.out
-    assert " wait slow\n" in done.err
+    assert " wait slow --region us-east-1\n" in done.err
     document = aws_cli("wait", "slow", "--timeout", "1", *REGION, "--json").json
     assert document["jobs"][0]["result"]["status"] == "InProgress"
     assert document["error"]["code"] == "timeout"
@@ -371,7 +371,7 @@ def test_ctrl_c_leaves_the_job_alone_and_says_how_to_come_back(
     assert process.returncode == 130
     assert "the job goes on" in err
     for verb in ("status", "logs -f", "wait", "stop"):
-        assert f" {verb} {name}\n" in err
+        assert f" {verb} {name} --region us-east-1\n" in err
     assert "Traceback" not in err
     assert not aws.calls("StopTrainingJob")
 
@@ -420,7 +420,7 @@ def test_without_a_terminal_expired_credentials_end_the_wait_and_say_how_to_log_
     assert done.code == 12
     assert "the job goes on" in done.err
     assert "aws sso login" in done.err
-    assert f" wait {name}\n" in done.err
+    assert f" wait {name} --region us-east-1\n" in done.err
 
 
 @provokes(32)
@@ -684,7 +684,7 @@ def test_an_interrupted_stop_says_whether_it_was_asked_for(
     assert process.returncode == 130
     assert "the stop of one was asked for, and goes on" in err
     assert "whether the stop of two was asked for, its status tells" in err
-    assert " status one two\n" in err
+    assert " status one two --region us-east-1\n" in err
 
 
 def test_nothing_is_stopped_when_one_of_several_is_not_there(
