@@ -41,6 +41,7 @@ from sagemaker_launcher.naming import (
     newest_first,
     second_of_newest_first,
 )
+from sagemaker_launcher.parallel import in_parallel
 from sagemaker_launcher.result import JobResult
 from sagemaker_launcher.storage import Storage
 
@@ -214,7 +215,10 @@ class Archive:
         return folder
 
     def seal(self, folder: S3Uri, files: Mapping[str, bytes], manifest: Manifest) -> Sealed:
-        """Writes the files, and last of all the manifest, which names the hash of each."""
+        """Writes the files, and last of all the manifest, which names the hash of each.
+
+        Until then they are no experiment, so nobody who interrupts this has to wait for those that are on their way.
+        """
         _in_parallel(
             self._storage, lambda item: self._storage.create(folder / item[0], item[1]), list(files.items())
         )
@@ -645,10 +649,4 @@ def _in_parallel(
     storage: Storage, function: Callable[[_Value], _Result], values: list[_Value]
 ) -> list[_Result]:
     """Applies a function to each value, several at a time where each application waits for S3."""
-    workers = min(len(values), storage.concurrency)
-    if workers <= 1:
-        return [function(value) for value in values]
-    from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415 - a rehearsal without S3 does without it
-
-    with ThreadPoolExecutor(workers) as pool:
-        return list(pool.map(function, values))
+    return in_parallel(function, values, storage.concurrency)

@@ -18,6 +18,7 @@ from sagemaker_launcher.errors import CredentialsError, LauncherError, NotFoundE
 from sagemaker_launcher.frozen import frozen
 from sagemaker_launcher.jobs.job_report import JobView
 from sagemaker_launcher.naming import S3Uri
+from sagemaker_launcher.parallel import in_parallel
 from sagemaker_launcher.report import ConsoleEvents
 from sagemaker_launcher.result import ENDED, FAILED, NOT_FOUND, JobResult
 
@@ -129,13 +130,10 @@ class Session:
             texts: The references.
             some_missing: Whether one of several that is not there has to hide none of the others.
         """
-        from concurrent.futures import ThreadPoolExecutor  # noqa: PLC0415 - one job needs none
-
         if len(texts) == 1:
             found = [self._find(texts[0])]
         else:
-            with ThreadPoolExecutor(_CONCURRENT) as pool:
-                found = list(pool.map(self._find_or_miss if some_missing else self._find, texts))
+            found = in_parallel(self._find_or_miss if some_missing else self._find, texts, _CONCURRENT)
             for subject in found:
                 if subject.missing:
                     self.events.note(f"{subject.missing.message}\n{subject.missing.hint}")
