@@ -104,6 +104,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             error.show()
             return error.exit_code
         told: LauncherError = UsageError(error.format_message())
+    except click.Abort as error:
+        told = _unanswered(error)
     except LauncherError as error:
         told = error
     except Interrupted as interrupted:
@@ -153,6 +155,13 @@ def shortest(program: str) -> str:
         return str(path.relative_to(Path.cwd()))
     except (FileNotFoundError, ValueError):  # the current folder was deleted, or the program is elsewhere
         return program
+
+
+def _unanswered(error: click.Abort) -> UsageError:
+    """What Ctrl-D at a question comes to, before anything is written. Click says the same of any EOFError, which is a bug."""
+    if error.__cause__:
+        raise error
+    return UsageError("the answers ended before the questions, and nothing was written")
 
 
 def _fail(error: LauncherError, *, as_json: bool) -> int:

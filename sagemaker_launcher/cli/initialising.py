@@ -118,8 +118,6 @@ def _complete(given: Answers, *, ask: bool) -> dict[str, str]:
                 answers[question.name] = (
                     _asked(question, default) if ask and question.asked else default or ""
                 )
-    except click.Abort as error:
-        raise UsageError("the answers ended before the questions, and nothing was written") from error
     except Interrupted as interrupted:
         raise _nothing_written(interrupted) from interrupted
     return answers
