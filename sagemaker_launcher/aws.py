@@ -9,6 +9,7 @@ from datetime import datetime, timedelta, timezone
 from email.utils import parsedate_to_datetime
 from functools import cached_property
 from threading import Lock, RLock
+from traceback import walk_tb
 from typing import Any
 
 import boto3
@@ -45,6 +46,19 @@ _NETWORK = (
     "check the network, the proxy (HTTPS_PROXY) and the certificates (AWS_CA_BUNDLE), then run the same again"
 )
 _BUSY = "AWS is busy; run the same again in a while"
+_NO_DOCUMENT = (
+    "AWS is busy, or this network answers in its place: log in to the network, check the proxy (HTTPS_PROXY), and run the"
+    " same again"
+)
+_SETTINGS = (
+    "correct it in ~/.aws/config, in ~/.aws/credentials or in the variables whose names begin with AWS_"
+)
+_REGION = "set AWS.REGION in the config, --region, AWS_DEFAULT_REGION, or `region` in ~/.aws/config"
+_EXPIRED = (
+    "log in again, for example with `aws sso login`; exported credentials have to be exported anew, with their"
+    " AWS_CREDENTIAL_EXPIRATION"
+)
+_TYPE_CODE = "run the same on a terminal and type the code, or log in first and use a profile that needs none"
 _DENIED = "ask the account's administrator for this permission"
 _GLACIER = (
     "it lies in an archive of S3: bring it back with `aws s3api restore-object`, which takes minutes to hours, and run"
@@ -76,6 +90,18 @@ _SOURCES = {
 _QUICK = {"retries": {"total_max_attempts": 1}, "connect_timeout": 2, "read_timeout": 3}
 # https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html
 DAMAGED_CODES = frozenset(("BadDigest", "XAmzContentChecksumMismatch", "XAmzContentSHA256Mismatch"))
+# What comes of settings that botocore does not check, such as a number that is none, or a file that is not there; and where in
+# botocore, 1.44.5, settings are read: nothing of a request is looked at there.
+_UNCHECKED = (AttributeError, EOFError, LookupError, OSError, RuntimeError, TypeError, ValueError)
+_SETTINGS_READERS = {"botocore.args", "botocore.configprovider", "botocore.credentials", "botocore.tokens"}
+# What botocore itself asks, to get credentials by a profile: no answer to it tells anything of what was asked for.
+_LOGINS = {
+    "AssumeRole",
+    "AssumeRoleWithWebIdentity",
+    "CreateOAuth2Token",
+    "CreateToken",
+    "GetRoleCredentials",
+}
 _Meaning = tuple[type[LauncherError], str, str]
 
 
@@ -142,6 +168,62 @@ _ERRORS: dict[str, _Meaning] = {
         "TooManyRequestsException",
     ),
 }
+
+
+def _raised(meaning: _Meaning, *kinds: type[Exception]) -> dict[type[Exception], _Meaning]:
+    return dict.fromkeys(kinds, meaning)
+
+
+# What the exceptions of botocore 1.44.5 mean that are no answer of AWS. What else it says of a request's parameters, such as
+# ParamValidationError, is a bug of this tool.
+_FAILURES: dict[type[Exception], _Meaning] = {
+    **_raised(
+        (CredentialsError, _LOG_IN, "no_credentials"),
+        exceptions.NoCredentialsError,
+        exceptions.PartialCredentialsError,
+        exceptions.ProfileNotFound,
+    ),
+    **_raised(
+        (CredentialsError, _LOG_IN, "login_needed"),
+        exceptions.CredentialRetrievalError,
+        exceptions.SSOError,
+        exceptions.TokenRetrievalError,
+        exceptions.LoginError,
+    ),
+    **_raised(
+        (CredentialsError, _SETTINGS, "aws_settings"),
+        exceptions.ConfigNotFound,
+        exceptions.ConfigParseError,
+        exceptions.EndpointProviderError,
+        exceptions.EndpointVariantError,
+        exceptions.InvalidChecksumConfigError,
+        exceptions.InvalidConfigError,
+        exceptions.InvalidDefaultsMode,
+        exceptions.InvalidEndpointConfigurationError,
+        exceptions.InvalidEndpointDiscoveryConfigurationError,
+        exceptions.InvalidIMDSEndpointError,
+        exceptions.InvalidIMDSEndpointModeError,
+        exceptions.InvalidProxiesConfigError,
+        exceptions.InvalidRetryConfigurationError,
+        exceptions.InvalidS3AddressingStyleError,
+        exceptions.InvalidS3UsEast1RegionalEndpointConfigError,
+        exceptions.InvalidSTSRegionalEndpointsConfigError,
+        exceptions.MissingDependencyException,
+        exceptions.RefreshWithMFAUnsupportedError,
+        exceptions.UnknownCredentialError,
+        exceptions.UnknownEndpointError,
+        exceptions.UnknownSignatureVersionError,
+        exceptions.UnsupportedS3ConfigurationError,
+    ),
+    **_raised(
+        (UnavailableError, _NETWORK, ""),
+        exceptions.HTTPClientError,
+        exceptions.ConnectionError,
+        exceptions.IncompleteReadError,
+        exceptions.FlexibleChecksumError,
+    ),
+}
+_REGIONS = (exceptions.NoRegionError, exceptions.InvalidRegionError, exceptions.UnknownRegionError)
 # Retries and time limits, so that a dead network is reported after seconds and not after minutes.
 _CLIENT_CONFIG = {
     "retries": {"mode": "standard", "total_max_attempts": 5},
@@ -290,7 +372,8 @@ class Aws:
     @property
     def region(self) -> str:
         """The region, from wherever it comes; empty when none is known. Raises CredentialsError for an unusable profile."""
-        return self.session.region_name or ""
+        with aws_errors("read the AWS profile"):
+            return self.session.region_name or ""
 
     @property
     def key_shown(self) -> str:
@@ -361,14 +444,15 @@ def aws_errors(action: str) -> Iterator[None]:
         action: What was being done, to complete "cannot ...".
 
     Raises:
-        CredentialsError: No credentials, or wrong or expired ones.
+        CredentialsError: No credentials, wrong or expired ones, or a mistake in the settings that they come from.
         AccessDeniedError: The credentials do not allow it.
         NotFoundError: The bucket, object or resource does not exist.
         CapacityError: A quota is used up.
         ConflictError: The name is taken.
-        UnavailableError: No answer, a damaged one, or AWS is busy after all retries; an object has to be restored first.
+        UnavailableError: No answer, a damaged one, or AWS is busy after all retries; what answered is not AWS; an object has
+            to be restored first.
         IntegrityError: What was sent arrived damaged.
-        ConfigError: The service refuses the request's content.
+        ConfigError: The service refuses the request's content, or there is no such region.
     """
     try:
         yield
@@ -379,29 +463,37 @@ def aws_errors(action: str) -> Iterator[None]:
         if not isinstance(error.__context__, exceptions.ClientError):
             raise
         raise _client_error(error.__context__, action) from error.__context__
-    except (
-        exceptions.NoCredentialsError,
-        exceptions.PartialCredentialsError,
-        exceptions.ProfileNotFound,
-    ) as error:
-        raise CredentialsError(f"cannot {action}: {error}", hint=_LOG_IN, code="no_credentials") from error
-    except (
-        exceptions.CredentialRetrievalError,
-        exceptions.SSOError,
-        exceptions.TokenRetrievalError,
-        exceptions.LoginError,
-    ) as error:
-        raise CredentialsError(f"cannot {action}: {error}", hint=_LOG_IN, code="login_needed") from error
-    except exceptions.NoRegionError as error:
-        problem = Problem("AWS.REGION", f"cannot {action}: no region is known")
-        raise ConfigError([problem], hint="set AWS.REGION in the config, or AWS_DEFAULT_REGION") from error
-    except (
-        exceptions.HTTPClientError,
-        exceptions.ConnectionError,
-        exceptions.IncompleteReadError,
-        exceptions.FlexibleChecksumError,
-    ) as error:
-        raise UnavailableError(f"cannot {action}: {error}", hint=_NETWORK) from error
+    except _REGIONS as error:
+        text = "no region is known" if isinstance(error, exceptions.NoRegionError) else error
+        raise ConfigError([Problem("AWS.REGION", f"cannot {action}: {text}")], hint=_REGION) from error
+    except (exceptions.BotoCoreError, ResponseParserError, *_UNCHECKED) as error:
+        meant = _meant_by(error, action)
+        if meant is None:
+            raise
+        raise meant from error
+
+
+def _meant_by(error: Exception, action: str) -> LauncherError | None:
+    """What an exception means that is no answer of AWS; None for a bug."""
+    for known in type(error).__mro__:
+        if known in _FAILURES:
+            kind, hint, word = _FAILURES[known]
+            return kind(f"cannot {action}: {error}", hint=hint, code=word)
+    passed = {frame.f_globals.get("__name__") for frame, _ in walk_tb(error.__traceback__)}
+    if "botocore.parsers" in passed:
+        return not_aws(action)  # it takes any XML document for an answer of AWS, and fails on its parts
+    return None if passed.isdisjoint(_SETTINGS_READERS) else _wrong_setting(error, action)
+
+
+def _wrong_setting(error: Exception, action: str) -> CredentialsError:
+    """What a mistake in the settings comes to where botocore does not look for it."""
+    if isinstance(error, EOFError):
+        text = "the profile wants the code of an MFA device, and nobody typed it"
+        return CredentialsError(f"cannot {action}: {text}", hint=_TYPE_CODE, code="login_needed")
+    if isinstance(error, RuntimeError):  # `RefreshableCredentials` has no other
+        return CredentialsError(f"cannot {action}: {error}", hint=_EXPIRED, code="credentials_refused")
+    text = f"a setting of AWS cannot be used: {error}"
+    return CredentialsError(f"cannot {action}: {text}", hint=_SETTINGS, code="aws_settings")
 
 
 def answered(answer: dict[str, Any], member: str, action: str) -> dict[str, Any]:
@@ -409,23 +501,36 @@ def answered(answer: dict[str, Any], member: str, action: str) -> dict[str, Any]
 
     Args:
         answer: What botocore made of it.
-        member: What every answer to this request has.
+        member: What every answer to this request has; empty where that is nothing but AWS's number of the request.
         action: What was being done, to complete "cannot ...".
 
     Raises:
         UnavailableError: It is none, or was cut off.
     """
-    if member not in answer:
-        raise UnavailableError(
-            f"cannot {action}: what answered is not AWS", hint="log in to this network first"
-        )
+    if member not in answer if member else "RequestId" not in answer["ResponseMetadata"]:
+        raise not_aws(action)
     return answer
+
+
+def not_aws(action: str, who: str = "AWS") -> UnavailableError:
+    """The login page of a network answers 200 to everything."""
+    return UnavailableError(
+        f"cannot {action}: what answered is not {who}",
+        hint="log in to this network first, or check the proxy (HTTPS_PROXY)",
+    )
 
 
 @frozen
 class Refusal:
-    """What AWS answered instead of what it was asked for: its own code, and the headers by names in lower case."""
+    """What AWS answered instead of what it was asked for.
 
+    Attributes:
+        operation: What was asked, such as `DescribeTrainingJob`; with a profile it may be a question for credentials.
+        code: AWS's own.
+        headers: By names in lower case.
+    """
+
+    operation: str
     code: str
     headers: Mapping[str, str]
 
@@ -434,7 +539,11 @@ class Refusal:
         """The answer behind one of this tool's errors; an empty one when none came."""
         response = getattr(error.__cause__, "response", None) or {}
         code = str(response.get("Error", {}).get("Code", ""))
-        return cls(code, response.get("ResponseMetadata", {}).get("HTTPHeaders", {}))
+        return cls(
+            getattr(error.__cause__, "operation_name", ""),
+            code,
+            response.get("ResponseMetadata", {}).get("HTTPHeaders", {}),
+        )
 
 
 def asked(
@@ -447,7 +556,7 @@ def asked(
 
     Args:
         operation: A method of a client.
-        member: What every answer has.
+        member: What every answer has; see `answered`.
         action: What is being done, to complete "cannot ...".
         **parameters: The operation's.
 
@@ -455,14 +564,34 @@ def asked(
         UnavailableError: What answered is not AWS; and the other errors of `aws_errors`.
     """
     with aws_errors(action):
-        try:
-            answer = operation(**parameters)
-        except (KeyError, ResponseParserError):
-            answer = {}  # botocore takes any XML document for an answer of AWS, and fails on its parts
-    return answered(answer, member, action)
+        return answered(operation(**parameters), member, action)
 
 
 def _client_error(error: exceptions.ClientError, action: str) -> LauncherError:
+    found = _without_document(error, action) or _answer(error, action)
+    if error.operation_name in _LOGINS and isinstance(found, (ConfigError, NotFoundError)):
+        return CredentialsError(found.message, hint=_SETTINGS, code="aws_settings")
+    return found
+
+
+def _without_document(error: exceptions.ClientError, action: str) -> LauncherError | None:
+    """What is known of an error without a document of AWS's own; None when there is one, or none is to be expected.
+
+    botocore then takes the status for the code. AWS itself leaves the document out with HEAD alone: what else has none is of
+    something on the way, and tells nothing of what was asked for.
+    """
+    details, status = error.response.get("Error", {}), _status(error)
+    if status == _PROXY_LOGIN:
+        return UnavailableError(f"cannot {action}: {status}: the proxy wants a login", hint=_NETWORK)
+    if details.get("Code", "") not in {"", str(status)} or error.operation_name.startswith("Head"):
+        return None
+    if status >= _SERVER_ERROR:
+        return UnavailableError(f"cannot {action}: {status}: {details.get('Message', '')}", hint=_NO_DOCUMENT)
+    return not_aws(f"{action}: {status}")
+
+
+def _answer(error: exceptions.ClientError, action: str) -> LauncherError:
+    """What AWS has answered."""
     details = error.response.get("Error", {})
     code, text = str(details.get("Code", "")), str(details.get("Message", ""))
     message = f"cannot {action}: {code}: {text}"
@@ -474,9 +603,10 @@ def _client_error(error: exceptions.ClientError, action: str) -> LauncherError:
         return kind(message, hint=hint, code=word)
     if code.startswith("KMS."):
         return AccessDeniedError(message, hint=_KEY_REFUSED, code="key_refused")
-    status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
-    if status == _PROXY_LOGIN:
-        return UnavailableError(f"{message}: the proxy wants a login", hint=_NETWORK)
-    if status >= _SERVER_ERROR:
+    if _status(error) >= _SERVER_ERROR:
         return UnavailableError(message, hint=_BUSY)
     return ConfigError([Problem(f"cannot {action}", f"{code}: {text}")], code="refused_by_aws")
+
+
+def _status(error: exceptions.ClientError) -> int:
+    return int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))

@@ -19,7 +19,7 @@ from botocore.handlers import add_expect_header
 from botocore.httpsession import get_cert_path
 from botocore.utils import get_environ_proxies
 
-from sagemaker_launcher.aws import Aws, aws_errors
+from sagemaker_launcher.aws import Aws, aws_errors, not_aws
 from sagemaker_launcher.errors import ConflictError, IntegrityError, NotFoundError, UnavailableError
 from sagemaker_launcher.naming import S3Uri
 from sagemaker_launcher.quick_s3.connections import Answer, Connections
@@ -87,7 +87,7 @@ class S3Storage:
                 answer = self._client.get_object(Bucket=uri.bucket, Key=uri.key)
             if not {"ContentLength", "ETag"} <= answer.keys():
                 answer["Body"].close()
-                raise _not_s3(f"read {uri}")
+                raise not_aws(f"read {uri}", "S3")
             if answer["ContentLength"] > limit:
                 answer["Body"].close()
                 break
@@ -136,7 +136,7 @@ class S3Storage:
                 raise _ConcurrentWriteError from error
             raise
         if "ETag" not in answer:
-            raise _not_s3(f"write {uri}")
+            raise not_aws(f"write {uri}", "S3")
 
     def _holds(self, uri: S3Uri, data: bytes) -> bool:
         try:
@@ -145,24 +145,36 @@ class S3Storage:
             return False  # larger
 
     def list(self, prefix: S3Uri, limit: int = 0) -> Iterator[StoredObject]:
-        pages = self._client.get_paginator("list_objects_v2").paginate(
+        pages = self._pages(
+            "list_objects_v2",
+            f"list {prefix}",
             Bucket=prefix.bucket,
             Prefix=prefix.key,
             PaginationConfig={"MaxItems": limit or None, "PageSize": min(limit or 1000, 1000)},
         )
-        with aws_errors(f"list {prefix}"):
-            for page in pages:
-                for item in page.get("Contents", ()):
-                    yield StoredObject(S3Uri(prefix.bucket, item["Key"]), item["Size"], item["ETag"])
+        for page in pages:
+            for item in page.get("Contents", ()):
+                yield StoredObject(S3Uri(prefix.bucket, item["Key"]), item["Size"], item["ETag"])
 
     def folders(self, folder: S3Uri) -> Iterator[S3Uri]:
-        pages = self._client.get_paginator("list_objects_v2").paginate(
-            Bucket=folder.bucket, Prefix=folder.key, Delimiter="/"
+        pages = self._pages(
+            "list_objects_v2", f"list {folder}", Bucket=folder.bucket, Prefix=folder.key, Delimiter="/"
         )
-        with aws_errors(f"list {folder}"):
-            for page in pages:
-                for item in page.get("CommonPrefixes", ()):
-                    yield S3Uri(folder.bucket, item["Prefix"])
+        for page in pages:
+            for item in page.get("CommonPrefixes", ()):
+                yield S3Uri(folder.bucket, item["Prefix"])
+
+    def _pages(self, operation: str, action: str, **parameters: Any) -> Iterator[dict[str, Any]]:  # noqa: ANN401 - those of any operation
+        """The pages of a listing. botocore takes any XML document for one, that of a login page for an empty one.
+
+        Every page of S3's has `IsTruncated`: https://docs.aws.amazon.com/AmazonS3/latest/API/API_ListObjectsV2.html and
+        https://docs.aws.amazon.com/AmazonS3/latest/API/API_ListMultipartUploads.html.
+        """
+        with aws_errors(action):
+            for page in self._client.get_paginator(operation).paginate(**parameters):
+                if "IsTruncated" not in page:
+                    raise not_aws(action, "S3")
+                yield page
 
     def download(self, uri: S3Uri, file: BinaryIO, tag: str = "", check: Check = no_check) -> None:
         failures, reached = 0, file.tell()
@@ -239,7 +251,7 @@ class S3Storage:
             raise
         if "ETag" not in answer:
             answer["Body"].close()
-            raise _not_s3(f"download {uri}")
+            raise not_aws(f"download {uri}", "S3")
         # S3 itself gives the rest, but what answers in its name, or a proxy on the way, need not know of ranges.
         is_rest = answer["ResponseMetadata"]["HTTPStatusCode"] == HTTPStatus.PARTIAL_CONTENT
         return answer["Body"], answer["ETag"], bool(start) and not is_rest
@@ -254,12 +266,11 @@ class S3Storage:
 
     def uploads(self, prefix: S3Uri) -> Iterator[Upload]:
         """See Storage. https://docs.aws.amazon.com/AmazonS3/latest/userguide/mpuoverview.html: their parts are billed."""
-        pages = self._client.get_paginator("list_multipart_uploads")
-        with aws_errors(f"list what was uploaded in part to {prefix}"):
-            for page in pages.paginate(Bucket=prefix.bucket, Prefix=prefix.key):
-                for item in page.get("Uploads", ()):
-                    if item["Key"].startswith(prefix.key):
-                        yield Upload(S3Uri(prefix.bucket, item["Key"]), item["UploadId"], item["Initiated"])
+        action = f"list what was uploaded in part to {prefix}"
+        for page in self._pages("list_multipart_uploads", action, Bucket=prefix.bucket, Prefix=prefix.key):
+            for item in page.get("Uploads", ()):
+                if item["Key"].startswith(prefix.key):
+                    yield Upload(S3Uri(prefix.bucket, item["Key"]), item["UploadId"], item["Initiated"])
 
     def abort(self, upload: Upload) -> None:
         """See Storage. https://docs.aws.amazon.com/AmazonS3/latest/API/API_AbortMultipartUpload.html."""
@@ -288,11 +299,6 @@ def _copy(body: _Body, file: BinaryIO, check: Check) -> None:
 def _begin_anew(file: BinaryIO) -> None:
     file.seek(0)
     file.truncate()
-
-
-def _not_s3(action: str) -> UnavailableError:
-    """The login page of a network answers 200 to everything."""
-    return UnavailableError(f"cannot {action}: what answered is not S3", hint="log in to this network first")
 
 
 def demand_owner(client: Any, owner: Callable[[str], str]) -> Any:  # noqa: ANN401 - boto3 is untyped

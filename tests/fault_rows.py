@@ -122,7 +122,12 @@ SECTIONS = {
             "How to log in, without waiting for a metadata service that is not there",
             "4",
         ),
-        Row(28, "Half of the credentials; a profile that does not exist", "What is missing is named", "4"),
+        Row(
+            28,
+            "Half of the credentials; a profile that does not exist; a mistake in ~/.aws or in a variable of AWS",
+            "What is missing or wrong is named",
+            "4",
+        ),
         Row(29, "An expired session", "How to log in", "4"),
         Row(30, "A login of SSO that is missing or expired", "How to log in", "4"),
         Row(

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from sagemaker_launcher.archive.recalled import RecalledJob
-from sagemaker_launcher.aws import Aws, aws_errors
+from sagemaker_launcher.aws import Aws, asked
 from sagemaker_launcher.clock import utc
 from sagemaker_launcher.jobs import jobs
 
@@ -32,13 +32,12 @@ class AwsRecall:
         client = self._client(region or self._region)
         description = jobs.describe(client, job_name)
         arn = description["TrainingJobArn"]
-        with aws_errors(f"look whose job {job_name} is"):
-            tags = client.list_tags(ResourceArn=arn)["Tags"]
+        answer = asked(client.list_tags, "Tags", f"look whose job {job_name} is", ResourceArn=arn)
         created = description.get("CreationTime")
         return RecalledJob(
             arn,
             utc(created) if created else "",
-            {tag["Key"]: tag["Value"] for tag in tags},
+            {tag["Key"]: tag["Value"] for tag in answer["Tags"]},
             jobs.result_of(description),
         )
 

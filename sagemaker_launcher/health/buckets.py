@@ -80,7 +80,7 @@ def _setting(world: World, bucket: str, operation: str) -> dict[str, Any]:
     """A setting of a bucket; an empty one when it was never made."""
     ask = getattr(world.client("s3"), operation)
     try:
-        return asked(ask, "ResponseMetadata", f"ask how s3://{bucket} is kept", Bucket=bucket)
+        return asked(ask, "", f"ask how s3://{bucket} is kept", Bucket=bucket)
     except LauncherError as error:
         if Refusal.behind(error).code in _NEVER_MADE:
             return {}

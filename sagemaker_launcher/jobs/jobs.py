@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from sagemaker_launcher.aws import answered, aws_errors
+from sagemaker_launcher.aws import Refusal, asked
 from sagemaker_launcher.clock import utc
 from sagemaker_launcher.errors import ConfigError, LauncherError, NotFoundError
 from sagemaker_launcher.result import ENDED, JobResult, Transition
@@ -29,13 +29,9 @@ def describe(client: Any, job_name: str) -> dict[str, Any]:  # noqa: ANN401 - bo
     """DescribeTrainingJob. Raises NotFoundError when there is no such job."""
     try:
         action = f"describe the job {job_name}"
-        with aws_errors(action):
-            return answered(
-                client.describe_training_job(TrainingJobName=job_name), "TrainingJobStatus", action
-            )
+        return asked(client.describe_training_job, "TrainingJobStatus", action, TrainingJobName=job_name)
     except LauncherError as error:
-        # The service answers ValidationException, "Requested resource not found", for a job that does not exist.
-        if "not found" in error.message.lower() and not isinstance(error, NotFoundError):
+        if _is_missing(error):
             raise NotFoundError(
                 f"there is no job {job_name} in {client.meta.region_name}, in this account",
                 hint="say where it is with --region or AWS.PROFILE; `show` tells what the archive knows of it",
@@ -44,11 +40,23 @@ def describe(client: Any, job_name: str) -> dict[str, Any]:  # noqa: ANN401 - bo
         raise
 
 
+def _is_missing(error: LauncherError) -> bool:
+    """Whether the service itself says that there is no such job; whatever else speaks of something that was not found does not.
+
+    It answers ValidationException, "Requested resource not found", where its model, sagemaker/2017-07-24, has ResourceNotFound.
+    """
+    refusal = Refusal.behind(error)
+    if refusal.operation != "DescribeTrainingJob":
+        return False  # what was asked to get credentials
+    return isinstance(error, NotFoundError) or (
+        refusal.code == "ValidationException" and "not found" in error.message.lower()
+    )
+
+
 def stop(client: Any, job_name: str) -> bool:  # noqa: ANN401 - boto3 is untyped
     """StopTrainingJob. Gives whether there was anything to stop: a job that has ended refuses it, and that is no error."""
     try:
-        with aws_errors(f"stop the job {job_name}"):
-            client.stop_training_job(TrainingJobName=job_name)
+        asked(client.stop_training_job, "", f"stop the job {job_name}", TrainingJobName=job_name)
     except ConfigError:
         if describe(client, job_name)["TrainingJobStatus"] not in ENDED:
             raise

@@ -56,16 +56,16 @@ def ask(aws: Aws, region: str, instance_type: str) -> Price:
         UnavailableError: The answer is none, or has several prices.
         LauncherError: And the other errors of `aws.aws_errors`.
     """
-    from sagemaker_launcher.aws import aws_errors  # noqa: PLC0415 - boto3 only where AWS is asked
+    from sagemaker_launcher.aws import answered, aws_errors  # noqa: PLC0415 - boto3 only where AWS is asked
 
     wanted = {"regionCode": region, "component": "Training", "instanceName": instance_type}
     filters = [{"Type": "TERM_MATCH", "Field": name, "Value": value} for name, value in wanted.items()]
-    with aws_errors("ask for the price"):
+    action = "ask for the price"
+    with aws_errors(action):
         pages = aws.price_list_client().get_paginator("get_products")
         products = pages.paginate(ServiceCode=_SERVICE, Filters=filters)
-        listed = list(
-            islice((item for page in products for item in page.get("PriceList", ())), _PRODUCTS_MAX)
-        )
+        items = (item for page in products for item in answered(page, "PriceList", action)["PriceList"])
+        listed = list(islice(items, _PRODUCTS_MAX))
     price = Price(hourly_rate(listed, f"{instance_type} in {region}"), utc_now())
     with suppress(OSError, LauncherError):  # what may be lost need not be kept
         _keep(region, instance_type, price)

@@ -37,7 +37,7 @@ def _bucket(subject: Subject, world: World, bucket: str, places: tuple[Place, ..
     """https://docs.aws.amazon.com/AmazonS3/latest/API/API_HeadBucket.html."""
     shown = f"s3://{bucket} ({', '.join(place.key for place in places)})"
     try:
-        answer = asked(world.client("s3").head_bucket, "ResponseMetadata", f"look up {shown}", Bucket=bucket)
+        answer = asked(world.client("s3").head_bucket, "", f"look up {shown}", Bucket=bucket)
     except NotFoundError:
         yield failed(
             "buckets",

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-from sagemaker_launcher.aws import asked, aws_errors
+from sagemaker_launcher.aws import answered, asked, aws_errors
 from sagemaker_launcher.errors import ExitCode, LauncherError, NotFoundError
 from sagemaker_launcher.findings import Finding
 from sagemaker_launcher.job import Channel
@@ -115,8 +115,10 @@ class DataCheck:
 
     def _file(self, channel: Channel, uri: S3Uri) -> Finding:
         """A ManifestFile, or an augmented one, whose lines only the program can judge."""
-        with aws_errors(f"read {uri}"):
+        action = f"read {uri}"
+        with aws_errors(action):
             answer = self.world.client("s3").get_object(Bucket=uri.bucket, Key=uri.key)
+            answered(answer, "ETag", action)
             if answer["ContentLength"] > _MANIFEST_MAX:
                 return Finding(
                     "data", "unknown", f"channel {channel.name}: {uri} is too large to be looked at"

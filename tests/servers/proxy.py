@@ -113,10 +113,16 @@ class RecordingProxy:
         self._armed.append(_Armed(match, spoil, times))
 
     def answer_with(
-        self, match: Match, body: bytes, headers: Mapping[str, str] | None = None, *, times: int = 1
+        self,
+        match: Match,
+        body: bytes,
+        headers: Mapping[str, str] | None = None,
+        *,
+        status: int = HTTPStatus.OK,
+        times: int = 1,
     ) -> None:
         """Answers the next requests that match with that, and the server gets none of them."""
-        spoil = Fault(answer=lambda request: make_answer(request, HTTPStatus.OK, headers or {}, body))
+        spoil = Fault(answer=lambda request: make_answer(request, status, headers or {}, body))
         self._armed.append(_Armed(match, spoil, times))
 
     def reset(self) -> None:
