@@ -113,10 +113,10 @@ def test_where_a_folder_stands_in_for_s3_nobody_is_asked(project: Project, cli: 
 
 def test_an_invalid_config_hides_nothing_else(project: Project, cli: CommandLine) -> None:
     words = ("--docker", "no-such-docker", "--s3-root", project.s3)
-    project.write(ESTIMATOR={"INSTANCE_TYPE": "ml.m5.lrge"})
+    project.write(ESTIMATOR={"INSTANCE_COUNT": 0})
     done = cli("doctor", project.config, *words, "--json")
     assert done.code == 3
-    assert "INSTANCE_TYPE" in lines(done)["configs"][0][1]
+    assert "INSTANCE_COUNT" in lines(done)["configs"][0][1]
     assert (verdicts(done)["packages"], verdicts(done)["archive"]) == ("ok", "ok")
     missing = cli("doctor", "no-such.yaml", *words)
     assert missing.code == 3
