@@ -41,7 +41,6 @@ from sagemaker_launcher.naming import (
     newest_first,
     second_of_newest_first,
 )
-from sagemaker_launcher.parallel import in_parallel
 from sagemaker_launcher.result import JobResult
 from sagemaker_launcher.storage import Storage
 
@@ -649,4 +648,8 @@ def _in_parallel(
     storage: Storage, function: Callable[[_Value], _Result], values: list[_Value]
 ) -> list[_Result]:
     """Applies a function to each value, several at a time where each application waits for S3."""
+    if storage.concurrency <= 1:
+        return [function(value) for value in values]
+    from sagemaker_launcher.parallel import in_parallel  # noqa: PLC0415 - a rehearsal without S3 does without it
+
     return in_parallel(function, values, storage.concurrency)

@@ -13,7 +13,6 @@ from collections.abc import Iterator
 from sagemaker_launcher.errors import EnvironmentProblemError, IntegrityError, NotFoundError, UnsafeError
 from sagemaker_launcher.frozen import frozen
 from sagemaker_launcher.naming import S3Uri
-from sagemaker_launcher.parallel import in_parallel
 from sagemaker_launcher.request import Request
 from sagemaker_launcher.storage import Storage, StoredObject
 
@@ -249,6 +248,8 @@ def _look_up(uris: tuple[S3Uri, ...], storage: Storage) -> dict[S3Uri, StoredObj
     listed = list(storage.list(S3Uri(uris[0].bucket, prefix), limit))
     found = {item.uri: item for item in listed}
     if len(listed) == limit:
+        from sagemaker_launcher.parallel import in_parallel  # noqa: PLC0415 - few manifests need it
+
         rest = [uri for uri in uris if uri not in found]
         for items in in_parallel(lambda uri: list(storage.list(uri, 1)), rest, _CONCURRENT):
             found.update((item.uri, item) for item in items)

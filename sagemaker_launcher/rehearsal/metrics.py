@@ -13,7 +13,6 @@ from collections import deque
 from contextlib import suppress
 
 from sagemaker_launcher.request import Request
-from sagemaker_launcher.time_limit import TookTooLongError, at_most
 
 # In characters. Each part of a line overlaps the next by half, so that what is cut in one is whole in the other.
 _PART = 4096
@@ -61,6 +60,8 @@ class MetricReader:
 
     def read_heard(self) -> None:
         """Searches the lines that were heard; only the main thread may."""
+        from sagemaker_launcher.time_limit import TookTooLongError, at_most  # noqa: PLC0415 - the program has to start soon
+
         while self._unread:
             with suppress(TookTooLongError), at_most(_LOOK_S):
                 while self._unread:
