@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -132,12 +133,15 @@ def test_a_job_that_failed_before_it_trained_has_saved_nothing(
 
 
 def test_a_running_job_has_saved_nothing_yet_and_a_completed_one_its_model(
-    emulator_cli: CommandLine, project: Project, emulator: Emulator, launch: Any
+    emulator_cli: CommandLine, project: Project, emulator: Emulator, launch: Any, tmp_path: Path
 ) -> None:
-    program(project, 30, 0.1)
+    gate = tmp_path / "gate"
+    wait = f"import pathlib\nwhile not pathlib.Path({str(gate)!r}).exists(): time.sleep(0.05)"
+    program(project, 1, end=wait)
     job = launch()
     emulator.wait_for(job["job_name"], "Training")
     running = emulator_cli("status", job["experiment"])
+    gate.touch()
     assert (running.code, "saved" in running.out) == (0, False), running.out
     done = emulator_cli("wait", job["experiment"])
     assert f"saved       model: s3://team/outputs/{job['job_name']}/output/model.tar.gz" in done.out
